@@ -1,0 +1,1 @@
+"""Generated from protos/media; see protos/generate.sh."""

@@ -1,0 +1,277 @@
+"""Object storage over the S3 protocol.
+
+Permissions: on the originals bucket s3:PutObject, GetObject, ListMultipartUploadParts, AbortMultipartUpload,
+ListBucketMultipartUploads; on the delivery bucket s3:PutObject, GetObject, ListBucket.
+
+Layout: `originals/<shard>/<media_id>/original`; `delivery/<shard>/<media_id>/<generation>/<token>/…`, each key of which
+is written once and never again.
+
+Caveats of stores that were met: after a part is sent again, SeaweedFS lists it twice (the latest counts); a
+CompleteMultipartUpload may answer 200 with an error inside (botocore raises it as an error); a repeat of it may answer 200
+again or NoSuchUpload, so that only a HEAD of the object tells.
+
+boto3 blocks, hence every call runs in a thread of a pool that is as large as the connection pool.
+"""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from services.runtime.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
+from services.runtime.settings import S3Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
+"""`Cache-Control` of everything in the delivery bucket: its bytes never change under their URL."""
+
+_CONNECT_TIMEOUT_S: Final = 2
+_READ_TIMEOUT_S: Final = 20
+_NOT_FOUND = {"404", "NoSuchKey", "NoSuchUpload", "NoSuchBucket"}
+_CONFLICT = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_REFUSED = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "MalformedXML", "BadDigest"}
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """An object as HEAD describes it; `etag` without quotes."""
+
+    key: str
+    etag: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that storage holds, or is said to hold; `etag` without quotes, `size_bytes` -1 where it is not known."""
+
+    number: int
+    etag: str
+    size_bytes: int = -1
+
+
+@asynccontextmanager
+async def connected(settings: S3Settings) -> AsyncIterator["Blobs"]:
+    """A client that lasts as long as the block; nothing is sent before the first call."""
+    with ThreadPoolExecutor(settings.s3_max_connections, thread_name_prefix="s3") as threads:
+        yield Blobs(
+            client=_client(settings, settings.s3_endpoint_url),
+            signer=_client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url),
+            threads=threads,
+        )
+
+
+def _client(settings: S3Settings, endpoint_url: str) -> "S3Client":
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint_url or None,
+        region_name=settings.s3_region,
+        aws_access_key_id=settings.s3_access_key_id or None,
+        aws_secret_access_key=settings.s3_secret_access_key.get_secret_value() or None,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            retries={"mode": "standard", "total_max_attempts": 4},
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            read_timeout=_READ_TIMEOUT_S,
+            max_pool_connections=settings.s3_max_connections,
+        ),
+    )
+
+
+class Blobs:
+    """Object storage; see `connected`. Every method raises Unavailable when storage does not answer."""
+
+    def __init__(self, *, client: "S3Client", signer: "S3Client", threads: ThreadPoolExecutor) -> None:
+        self._client = client
+        self._signer = signer
+        self._threads = threads
+
+    # Objects
+
+    async def put(self, bucket: str, key: str, data: bytes, *, content_type: str, sha256: bytes) -> None:
+        """Writes an object that is never to change; storage checks the bytes against their SHA-256.
+
+        Raises:
+            AlreadyExists: the key is taken; the object that has it stays as it is.
+        """
+        await self._run(
+            partial(
+                self._client.put_object,
+                Bucket=bucket,
+                Key=key,
+                Body=data,
+                ContentType=content_type,
+                CacheControl=IMMUTABLE,
+                ChecksumSHA256=base64.b64encode(sha256).decode(),
+                IfNoneMatch="*",
+            ),
+            key,
+        )
+
+    async def read(self, bucket: str, key: str, *, etag: str, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`, fewer at the end of the object, of exactly the bytes `etag` names.
+
+        Raises:
+            NotFound: there is no such object.
+            AlreadyExists: other bytes have taken the key.
+        """
+
+        def get() -> bytes:
+            answer = self._client.get_object(
+                Bucket=bucket, Key=key, IfMatch=f'"{etag}"', Range=f"bytes={offset}-{offset + length - 1}"
+            )
+            with answer["Body"] as body:
+                return body.read()
+
+        return await self._run(get, key)
+
+    async def get(self, bucket: str, key: str) -> bytes:
+        """A whole small object.
+
+        Raises:
+            NotFound: there is no such object.
+        """
+
+        def get() -> bytes:
+            with self._client.get_object(Bucket=bucket, Key=key)["Body"] as body:
+                return body.read()
+
+        return await self._run(get, key)
+
+    async def head(self, bucket: str, key: str) -> Blob:
+        """What storage knows of an object.
+
+        Raises:
+            NotFound: there is no such object.
+        """
+        answer = await self._run(partial(self._client.head_object, Bucket=bucket, Key=key), key)
+        return Blob(key, answer["ETag"].strip('"'), answer["ContentLength"])
+
+    async def list(self, bucket: str, prefix: str) -> Sequence[Blob]:
+        """Every object below a prefix, by key."""
+
+        def pages() -> list[Blob]:
+            paginator = self._client.get_paginator("list_objects_v2")
+            return [
+                Blob(item["Key"], item["ETag"].strip('"'), item["Size"])
+                for page in paginator.paginate(Bucket=bucket, Prefix=prefix)
+                for item in page.get("Contents", [])
+            ]
+
+        return await self._run(pages, prefix)
+
+    # Multipart uploads
+
+    async def create_multipart(self, bucket: str, key: str, *, content_type: str) -> str:
+        """Begins a multipart upload; returns its identifier."""
+        answer = await self._run(
+            partial(self._client.create_multipart_upload, Bucket=bucket, Key=key, ContentType=content_type), key
+        )
+        return answer["UploadId"]
+
+    async def sign_parts(
+        self, bucket: str, key: str, upload_id: str, sizes_bytes: dict[int, int], *, expires_in: timedelta
+    ) -> dict[int, str]:
+        """URLs to PUT parts to, by part number; the signature binds each part's exact length."""
+
+        def sign() -> dict[int, str]:
+            return {
+                number: self._signer.generate_presigned_url(
+                    "upload_part",
+                    Params={
+                        "Bucket": bucket,
+                        "Key": key,
+                        "UploadId": upload_id,
+                        "PartNumber": number,
+                        "ContentLength": size_bytes,
+                    },
+                    ExpiresIn=int(expires_in.total_seconds()),
+                )
+                for number, size_bytes in sizes_bytes.items()
+            }
+
+        return await self._run(sign, key)
+
+    async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[Part]:
+        """The parts that storage holds, by number; of a part that was sent twice, the latest.
+
+        Raises:
+            NotFound: there is no such upload: it was completed, aborted, or never began.
+        """
+
+        def pages() -> list[Part]:
+            paginator = self._client.get_paginator("list_parts")
+            listed = (
+                item
+                for page in paginator.paginate(Bucket=bucket, Key=key, UploadId=upload_id)
+                for item in page.get("Parts", [])
+            )
+            latest = {item["PartNumber"]: item for item in sorted(listed, key=lambda item: item["LastModified"])}
+            return [Part(number, item["ETag"].strip('"'), item["Size"]) for number, item in sorted(latest.items())]
+
+        return await self._run(pages, key)
+
+    async def complete_multipart(self, bucket: str, key: str, upload_id: str, parts: Sequence[Part]) -> None:
+        """Joins the parts into the object.
+
+        Raises:
+            NotFound: there is no such upload: ask `head` whether it was completed before.
+            FailedPrecondition: storage refuses the parts, for instance for a wrong ETag.
+        """
+        await self._run(
+            partial(
+                self._client.complete_multipart_upload,
+                Bucket=bucket,
+                Key=key,
+                UploadId=upload_id,
+                MultipartUpload={"Parts": [{"PartNumber": part.number, "ETag": part.etag} for part in parts]},
+            ),
+            key,
+        )
+
+    async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
+        """Gives a multipart upload and its parts up; one that is gone already is fine."""
+        try:
+            await self._run(
+                partial(self._client.abort_multipart_upload, Bucket=bucket, Key=key, UploadId=upload_id), key
+            )
+        except NotFound:
+            return
+
+    async def _run(self, call: Callable[[], _T], key: str) -> _T:
+        """Runs a blocking call in a thread, within the current trace, and translates what it raises."""
+        with _translated(key):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, call)
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        said = f"{error.operation_name} {key}: {code}"
+        if code in _NOT_FOUND:
+            raise NotFound(said, reason="OBJECT_NOT_FOUND") from error
+        if code in _CONFLICT:
+            raise AlreadyExists(said, reason="OBJECT_DIFFERS") from error
+        if code in _REFUSED:
+            raise FailedPrecondition(said, reason="STORAGE_REFUSED", details={"storage_code": code}) from error
+        raise Unavailable(said, reason="STORAGE_UNAVAILABLE") from error
+    except BotoCoreError as error:
+        raise Unavailable(f"storage: {error}", reason="STORAGE_UNAVAILABLE") from error
