@@ -1,0 +1,132 @@
+"""What a finished task hands back: artifacts while it runs, an outcome at the end, stages for the trace."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from services.transcode.source import from_jsonable, to_jsonable
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One finished file. `name` is unique within its task; `sha256` is the hex digest of `data`."""
+
+    name: str
+    content_type: str
+    data: bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One media segment, in order of time.
+
+    Attributes:
+        name: the artifact that holds it.
+        duration_ticks: how long it is presented, in the track's timescale; the sum over all segments is
+            the track's duration exactly (audio priming is not counted).
+        size_bytes: of the artifact.
+        frame_count: video frames, or AAC frames of 1,024 samples.
+        keyframe_size_bytes: the segment begins with a CMAF chunk that holds the IDR frame alone; it is the
+            byte range [0, keyframe_size_bytes). 0 for audio.
+    """
+
+    name: str
+    duration_ticks: int
+    size_bytes: int
+    frame_count: int
+    keyframe_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrackOutcome:
+    """A finished video or audio rendition.
+
+    Attributes:
+        init_name: the artifact with the initialisation segment (EXT-X-MAP).
+        segments: all of them, none empty.
+        timescale: ticks a second.
+        codecs: RFC 6381, for CODECS of the multivariant playlist.
+        width_px: 0 for audio, as are the other video-only values.
+        height_px: see `width_px`.
+        frame_rate: frames per second; 0 for audio.
+        frame_count: frames in all segments together.
+        channels: 0 for video.
+        average_bps: all bytes (initialisation aside) over the whole duration.
+        peak_bps: the largest of any run of segments that lasts 0.5 to 1.5 target durations
+            (RFC 8216 4.3.4.2).
+    """
+
+    init_name: str
+    segments: tuple[Segment, ...]
+    timescale: int
+    codecs: str
+    width_px: int
+    height_px: int
+    frame_rate: Fraction
+    frame_count: int
+    channels: int
+    average_bps: int
+    peak_bps: int
+
+    @property
+    def duration_s(self) -> Fraction:
+        """The presented length, exact."""
+        return Fraction(sum(segment.duration_ticks for segment in self.segments), self.timescale)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOutcome:
+    """One image rendition. `size_px` is the size asked for (longer side); width and height are the
+    result's.
+    """
+
+    name: str
+    size_px: int
+    width_px: int
+    height_px: int
+    size_bytes: int
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesOutcome:
+    """The renditions of an image or a poster, largest first."""
+
+    images: tuple[ImageOutcome, ...]
+
+
+Outcome = TrackOutcome | ImagesOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stretch of work, for the trace: wall-clock nanoseconds since 1970, and what was counted meanwhile."""
+
+    name: str
+    start_unix_ns: int
+    end_unix_ns: int
+    attributes: Mapping[str, str | int | float]
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """The JSON-able form of an outcome, tagged by `kind`."""
+    kind = "track" if isinstance(outcome, TrackOutcome) else "images"
+    return {"kind": kind, **to_jsonable(outcome)}
+
+
+def outcome_from_json(data: Mapping[str, Any]) -> Outcome:
+    """The inverse of `outcome_to_json`.
+
+    Raises:
+        ValueError: the data is not an outcome.
+    """
+    match data.get("kind"):
+        case "track":
+            return from_jsonable(TrackOutcome, data)
+        case "images":
+            return from_jsonable(ImagesOutcome, data)
+        case other:
+            msg = f"unknown kind of outcome: {other!r}"
+            raise ValueError(msg)

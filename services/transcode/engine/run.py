@@ -1,0 +1,351 @@
+"""The engine's seam, parent side: one sandboxed child process a job, served and watched until it ends.
+
+The child gets a job and asks for ranges of the source; the parent reads them and takes finished artifacts.
+The parent trusts nothing the child says: names, sizes and ranges are checked, values are rebuilt field by
+field.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from services.transcode.engine import wire
+from services.transcode.engine.errors import EngineCrashed, EngineTimeout
+from services.transcode.engine.limits import Limits
+from services.transcode.engine.outcome import Artifact, Outcome, Stage, outcome_from_json
+from services.transcode.engine.wire import Frame, FrameType, WireError
+from services.transcode.plan import TaskSpec, spec_to_json
+from services.transcode.source import (
+    RejectedSource,
+    RejectionReason,
+    SourceInfo,
+    from_jsonable,
+    to_jsonable,
+)
+
+_log = logging.getLogger(__name__)
+
+_ARTIFACT_NAME = re.compile(r"(init\.mp4|seg_[0-9]{5}\.m4s|[0-9]{1,5}\.jpg)")
+_CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "image/jpeg"})
+_MAX_READ_BYTES = 32 << 20
+_BUFFERED_BYTES = 1 << 20
+"""What the parent buffers unread: twice this, and the child's writes block until the sink has caught up."""
+_STDERR_TAIL_BYTES = 8 << 10
+_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
+
+
+class ByteSource(Protocol):
+    """The original, as the caller can reach it. Errors that `read` raises end the job and pass through."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The original's size."""
+        ...
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Bytes [offset, offset + length), cut at the original's end. Has its own deadline and retries."""
+        ...
+
+
+Sink = Callable[[Artifact], Awaitable[None]]
+"""Stores one artifact. The child goes on meanwhile until the pipe between is full, then waits."""
+
+
+def _ignore_progress(_fraction: float) -> None:
+    """Progress that nobody asked for."""
+
+
+def _ignore_stage(_stage: Stage) -> None:
+    """Stages that nobody asked for."""
+
+
+async def _refuse_artifact(artifact: Artifact) -> None:
+    raise WireError(f"a probe makes no artifacts, yet sent {artifact.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Where a job's by-products go."""
+
+    sink: Sink
+    on_progress: Callable[[float], None]
+    on_stage: Callable[[Stage], None]
+
+
+async def probe(source: ByteSource, limits: Limits, *, on_stage: Callable[[Stage], None] = _ignore_stage) -> SourceInfo:
+    """Finds out what an original is, in a child of its own.
+
+    Args:
+        source: the original.
+        limits: bounds; `max_duration_s`, the pixel limits and `max_streams` refuse the original.
+        on_stage: told of each stretch of work, for the trace.
+
+    Raises:
+        RejectedSource: it can never be processed.
+        EngineCrashed: the child died; perhaps another attempt fares better.
+        EngineTimeout: the child was killed.
+    """
+    caller = _Caller(_refuse_artifact, _ignore_progress, on_stage)
+    answer = await _run({"job": "probe"}, source, limits, caller)
+    try:
+        return from_jsonable(SourceInfo, answer)
+    except ValueError as error:
+        raise EngineCrashed("the child's answer is no SourceInfo", str(error)) from error
+
+
+async def execute(
+    spec: TaskSpec,
+    source: ByteSource,
+    limits: Limits,
+    *,
+    sink: Sink,
+    on_progress: Callable[[float], None] = _ignore_progress,
+    on_stage: Callable[[Stage], None] = _ignore_stage,
+) -> Outcome:
+    """Runs one task in a child of its own and hands its artifacts to `sink`, one after the other.
+
+    When it returns, every artifact that the outcome names has passed through `sink`. The same spec, source
+    and `limits.threads` give the same bytes. Cancelling kills the child and waits for its end.
+
+    Args:
+        spec: the task.
+        source: the original.
+        limits: bounds.
+        sink: stores an artifact; what it raises ends the job and passes through.
+        on_progress: told the finished fraction, never falling, only when frames advanced: a heartbeat may
+            lean on it.
+        on_stage: told of each stretch of work, for the trace.
+
+    Returns:
+        A `TrackOutcome` for video and audio, an `ImagesOutcome` for images and posters.
+
+    Raises:
+        RejectedSource: the original can never be processed.
+        EngineCrashed: the child died; perhaps another attempt fares better.
+        EngineTimeout: the child was killed.
+    """
+    job = {"job": "execute", "spec": spec_to_json(spec)}
+    answer = await _run(job, source, limits, _Caller(sink, on_progress, on_stage))
+    try:
+        return outcome_from_json(answer)
+    except ValueError as error:
+        raise EngineCrashed("the child's answer is no outcome", str(error)) from error
+
+
+async def _run(job: Mapping[str, Any], source: ByteSource, limits: Limits, caller: _Caller) -> Mapping[str, Any]:
+    wall_clock = asyncio.timeout(limits.wall_clock_s)
+    try:
+        async with wall_clock, _child(limits) as child:
+            head = {**job, "limits": to_jsonable(limits), "size_bytes": source.size_bytes}
+            await child.send(Frame(FrameType.JOB, head))
+            return await _serve(child, source, caller)
+    except TimeoutError as error:
+        if not wall_clock.expired():
+            raise  # the caller's own: its source or sink
+        raise EngineTimeout(f"the child was not done after {limits.wall_clock_s:g} s") from error
+    except WireError as error:
+        raise EngineCrashed("the child broke the protocol", str(error)) from error
+
+
+async def _serve(child: "_Child", source: ByteSource, caller: _Caller) -> Mapping[str, Any]:
+    """Answers the child frame by frame until it has an answer of its own, which is returned."""
+    progress = 0.0
+    while True:
+        frame = await child.receive()
+        match frame.type:
+            case FrameType.READ:
+                with _parsing():
+                    offset, length = _read_range(frame.head, source.size_bytes)
+                await child.send(Frame(FrameType.DATA, body=await source.read(offset, length)))
+            case FrameType.ARTIFACT:
+                child.progressed()
+                with _parsing():
+                    artifact = _artifact(frame)
+                await caller.sink(artifact)
+            case FrameType.PROGRESS:
+                child.progressed()
+                with _parsing():
+                    progress = max(progress, min(1.0, float(frame.head["fraction"])))
+                caller.on_progress(progress)
+            case FrameType.HELLO | FrameType.STAGE:
+                child.progressed()
+                with _parsing():
+                    stage = _started(child, frame.head) if frame.type is FrameType.HELLO else _stage(frame)
+                caller.on_stage(stage)
+            case FrameType.RESULT:
+                return frame.head
+            case FrameType.REJECTED | FrameType.FAILED:
+                with _parsing():
+                    failure = _failure(frame)
+                raise failure
+            case FrameType.JOB | FrameType.DATA:
+                raise WireError(f"a child never sends {frame.type.name}")
+
+
+@contextmanager
+def _parsing() -> Iterator[None]:
+    """Whatever is wrong with a frame's values is a breach of the protocol; the caller's errors are not."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WireError(repr(error)) from error
+
+
+def _failure(frame: Frame) -> Exception:
+    if frame.type is FrameType.REJECTED:
+        return RejectedSource(RejectionReason(frame.head["reason"]), str(frame.head["message"]))
+    return EngineCrashed(str(frame.head["message"]), str(frame.head["detail"]))
+
+
+def _stage(frame: Frame) -> Stage:
+    attributes = frame.head["attributes"]
+    if not all(isinstance(value, (str, int, float)) for value in attributes.values()):
+        raise WireError("a stage's attributes are no plain values")
+    start_unix_ns, end_unix_ns = int(frame.head["start_unix_ns"]), int(frame.head["end_unix_ns"])
+    return Stage(str(frame.head["name"]), start_unix_ns, end_unix_ns, attributes)
+
+
+def _read_range(head: Mapping[str, Any], size_bytes: int) -> tuple[int, int]:
+    offset, length = int(head["offset"]), int(head["length"])
+    if not (0 <= offset < size_bytes and 0 < length <= _MAX_READ_BYTES):
+        raise WireError(f"a child may not read {length} bytes at {offset} of {size_bytes}")
+    return offset, min(length, size_bytes - offset)
+
+
+def _artifact(frame: Frame) -> Artifact:
+    name, content_type = str(frame.head["name"]), str(frame.head["content_type"])
+    if not _ARTIFACT_NAME.fullmatch(name) or content_type not in _CONTENT_TYPES or not frame.body:
+        raise WireError("an artifact has an unknown name or type, or is empty")
+    return Artifact(name, content_type, frame.body, hashlib.sha256(frame.body).hexdigest())
+
+
+def _started(child: "_Child", head: Mapping[str, Any]) -> Stage:
+    sandbox = {str(part): str(state) for part, state in head["sandbox"].items()}
+    missing = sorted(part for part, state in sandbox.items() if state.startswith("missing"))
+    if missing:
+        _log.warning("the kernel lacks part of the engine's sandbox: %s", ", ".join(missing))
+    attributes = {f"sandbox.{part}": state for part, state in sandbox.items()}
+    return Stage("child start", child.started_unix_ns, time.time_ns(), {"pid": child.pid, **attributes})
+
+
+class _Tail(asyncio.Protocol):
+    """Keeps the end of what the child prints, so that noise neither blocks it nor fills memory."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        """Appends, and forgets all but the last few KiB."""
+        self._kept += data
+        del self._kept[:-_STDERR_TAIL_BYTES]
+
+    @property
+    def text(self) -> str:
+        """What is kept."""
+        return self._kept.decode(errors="replace").strip()
+
+
+@dataclass(slots=True)
+class _Child:
+    """A running child: frames in, frames out, and why it ended."""
+
+    started_unix_ns: int
+    stall_s: float
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    tail: _Tail
+    waited_s: float = 0.0
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    async def send(self, frame: Frame) -> None:
+        """Sends one frame. A child that has gone is noticed by `receive`."""
+        with suppress(ConnectionError):
+            self.writer.write(wire.encode(frame))
+            if frame.body:
+                self.writer.write(frame.body)
+            await self.writer.drain()
+
+    async def receive(self) -> Frame:
+        """The child's next frame.
+
+        Raises:
+            EngineCrashed: it ended or broke the protocol.
+            EngineTimeout: it has been waited for without progress for too long.
+        """
+        began_s = time.monotonic()
+        stall = asyncio.timeout(max(0.0, self.stall_s - self.waited_s))
+        try:
+            async with stall:
+                frame = await wire.read_frame(self.reader)
+        except TimeoutError as error:
+            if not stall.expired():
+                raise
+            raise EngineTimeout(f"the child made no progress for {self.stall_s:g} s", self.tail.text) from error
+        self.waited_s += time.monotonic() - began_s
+        if frame is None:
+            raise await self._crash()
+        return frame
+
+    def progressed(self) -> None:
+        """Starts the stall clock anew."""
+        self.waited_s = 0.0
+
+    async def _crash(self) -> EngineCrashed:
+        code = await self.process.wait()
+        if code >= 0:
+            return EngineCrashed(f"the child exited with code {code}", self.tail.text)
+        name = signal.Signals(-code).name
+        hint = " (out of memory, perhaps)" if name == "SIGKILL" else ""
+        return EngineCrashed(f"the child was ended by {name}{hint}", self.tail.text)
+
+
+@asynccontextmanager
+async def _child(limits: Limits) -> AsyncIterator[_Child]:
+    """Starts a child; on leaving, however that comes about, it is killed and reaped."""
+    loop = asyncio.get_running_loop()
+    started_unix_ns = time.time_ns()
+    ours, theirs = socket.socketpair()
+    stderr_read, stderr_write = os.pipe()
+    tail = _Tail()
+    try:
+        stderr_transport, _ = await loop.connect_read_pipe(lambda: tail, os.fdopen(stderr_read, "rb", buffering=0))
+        reader, writer = await asyncio.open_connection(sock=ours, limit=_BUFFERED_BYTES)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-P", "-s", "-m", "services.transcode.engine.child", str(theirs.fileno()), str(os.getpid())),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=stderr_write,  # what libraries print never meets the protocol
+            stderr=stderr_write,
+            pass_fds=(theirs.fileno(),),
+            env={"PYTHONPATH": str(_PACKAGE_ROOT), "LC_ALL": "C.UTF-8"},
+            start_new_session=True,  # a ^C at the terminal is the parent's to handle
+        )
+    finally:
+        theirs.close()
+        os.close(stderr_write)
+    try:
+        yield _Child(started_unix_ns, limits.stall_s, process, reader, writer, tail)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        stderr_transport.close()

@@ -1,0 +1,107 @@
+"""The ladder: which renditions a video gets, with a reason for every number.
+
+A step names the SHORTER side of the picture, so portrait video gets the same ladder as landscape.
+Nothing is ever scaled up. Steps are plain data: a new ladder is a new tuple.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rung.
+
+    Attributes:
+        label: its name in paths, the database and playlists.
+        shorter_side_px: even.
+        crf: the quality aimed at, x264's constant rate factor; content that needs less than the cap gets
+            less.
+        maxrate_bps: the cap that the quality yields to (VBV), for up to 30 frames a second.
+        bufsize_bits: the VBV buffer.
+    """
+
+    label: str
+    shorter_side_px: int
+    crf: int
+    maxrate_bps: int
+    bufsize_bits: int
+
+
+def _step(shorter_side_px: int, crf: int, maxrate_bps: int) -> Step:
+    # A buffer of one and a half seconds at the cap: a 4 s segment then peaks at no more than 1.375 x the
+    # cap, well inside Apple's "peak ≤ 200 % of average" (HLS authoring 1.30), yet an IDR frame has room
+    # to be good.
+    return Step(f"{shorter_side_px}p", shorter_side_px, crf, maxrate_bps, maxrate_bps * 3 // 2)
+
+
+LADDER: tuple[Step, ...] = (
+    # Caps: the prototype's 5 / 2.8 / 1.4 / 0.8 Mb/s, each about 0.55 x the one above: Apple advises
+    # steps of 1.5-2 x so that a player neither flaps nor falls far. CRF 21 is where superfast with
+    # mb-tree met the expert's quality on real footage; capped CRF, unlike ABR, loses nothing where
+    # encodes are cut into chunks.
+    _step(1080, 21, 5_000_000),
+    _step(720, 21, 2_800_000),
+    _step(480, 21, 1_400_000),
+    _step(360, 21, 800_000),
+)
+
+HIGH_FRAME_RATE_FACTOR = Fraction(3, 2)
+"""Caps grow by this above 30 frames a second: twice the frames, but half the motion between them."""
+
+MAX_FRAME_RATE = 60
+"""Apple's HLS authoring 1.19: no more than 60 frames a second. Faster sources are halved until they fit."""
+
+AUDIO_BITRATE_PER_CHANNEL_BPS = 64_000
+"""128 kb/s stereo: AAC-LC is transparent enough there, and the audio playlist stays under 192 kb/s
+(9.21)."""
+
+AUDIO_SAMPLE_RATE_HZ = 48_000
+"""One rate for all audio: what video sources use; 44.1 kHz is resampled once rather than clocked apart."""
+
+AUDIO_MAX_CHANNELS = 2
+"""Stereo plays everywhere; surround is mixed down."""
+
+GOP_S = 2
+"""An IDR about every 2 s (HLS authoring 1.13): a seek lands close, a player may switch within a
+segment's half."""
+
+GOPS_PER_SEGMENT = 2
+"""4 s segments: inside the 2-6 s that players were promised, two requests in a 10 s buffer."""
+
+IMAGE_SIZES_PX: tuple[int, ...] = (1200, 600, 150)
+"""Longer side of an image rendition: detail view, card, thumbnail."""
+
+
+def fitting_steps(
+    display_width_px: int, display_height_px: int, ladder: tuple[Step, ...] = LADDER
+) -> tuple[tuple[Step, int, int], ...]:
+    """The steps that a picture fills, largest first, each with the width and height it gets.
+
+    Both sides are even (4:2:0 chroma), the aspect ratio is kept to the nearest even pixel, no side
+    exceeds the source's. A source below the lowest step gets one rendition at its own size, named for
+    its shorter side.
+
+    Args:
+        display_width_px: square pixels, rotation applied, at least 2.
+        display_height_px: likewise.
+        ladder: steps, in any order.
+    """
+    shorter_px = min(display_width_px, display_height_px)
+    steps = sorted(ladder, key=lambda step: -step.shorter_side_px)
+    fitting = [step for step in steps if step.shorter_side_px <= shorter_px]
+    if not fitting:
+        lowest = steps[-1]
+        own = Step(f"{shorter_px}p", shorter_px // 2 * 2, lowest.crf, lowest.maxrate_bps, lowest.bufsize_bits)
+        return ((own, display_width_px // 2 * 2, display_height_px // 2 * 2),)
+    return tuple((step, *_scaled(display_width_px, display_height_px, step)) for step in fitting)
+
+
+def _scaled(width_px: int, height_px: int, step: Step) -> tuple[int, int]:
+    shorter_px, longer_px = sorted((width_px, height_px))
+    exact_longer = Fraction(longer_px * step.shorter_side_px, shorter_px)
+    # Rounded to even; at full size an odd side is cut by one pixel rather than grown by one.
+    scaled_longer = min(2 * round(exact_longer / 2), longer_px // 2 * 2)
+    if width_px >= height_px:
+        return scaled_longer, step.shorter_side_px
+    return step.shorter_side_px, scaled_longer

@@ -1,0 +1,295 @@
+"""The plan: which tasks turn an original into its renditions. Pure: `SourceInfo` in, task specs out.
+
+A spec says everything its task needs, in numbers that do not depend on who runs it. All renditions of
+one video share one timeline: constant frame rate, frame 0 at the source's first picture, segment borders
+at the same frames. Borders are counted in frames, not seconds, so that 29.97 and 23.976 have exact ones.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+from services.transcode.ladder import (
+    AUDIO_BITRATE_PER_CHANNEL_BPS,
+    AUDIO_MAX_CHANNELS,
+    AUDIO_SAMPLE_RATE_HZ,
+    GOP_S,
+    GOPS_PER_SEGMENT,
+    HIGH_FRAME_RATE_FACTOR,
+    IMAGE_SIZES_PX,
+    LADDER,
+    MAX_FRAME_RATE,
+    Step,
+    fitting_steps,
+)
+from services.transcode.source import (
+    MediaKind,
+    RejectedSource,
+    RejectionReason,
+    SourceInfo,
+    VideoStreamInfo,
+    from_jsonable,
+    to_jsonable,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The one clock of all renditions of a video.
+
+    Attributes:
+        frame_rate: frames per second, constant, at most 60.
+        frame_count: how many frames the probe expects; the encode says how many there were.
+        gop_frames: an IDR frame every so many frames.
+        segment_frames: a segment's length; a multiple of `gop_frames`. Only the last segment is shorter.
+        origin_s: the moment on the source's clock that frame 0 shows.
+    """
+
+    frame_rate: Fraction
+    frame_count: int
+    gop_frames: int
+    segment_frames: int
+    origin_s: Fraction
+
+    @property
+    def duration_s(self) -> Fraction:
+        """Length of the whole timeline."""
+        return self.frame_count / self.frame_rate
+
+    @property
+    def segment_count(self) -> int:
+        """Number of segments, the short last one included."""
+        return max(1, ceil(self.frame_count / self.segment_frames))
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSpec:
+    """Encode one video rendition: H.264 in CMAF, square pixels, both sides even."""
+
+    label: str
+    width_px: int
+    height_px: int
+    crf: int
+    maxrate_bps: int
+    bufsize_bits: int
+    deinterlace: bool
+    timeline: Timeline
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSpec:
+    """Encode one audio track: AAC-LC in CMAF, exactly as long as the video's timeline, cut at its borders.
+
+    Gaps and a missing end are filled with silence; what lies outside the timeline is dropped.
+    """
+
+    label: str
+    stream_index: int
+    bitrate_bps: int
+    sample_rate_hz: int
+    channels: int
+    language: str | None
+    timeline: Timeline
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class PosterSpec:
+    """Take one picture of a video, `at_s` after its first, and scale it so that the longer side is each
+    of the sizes.
+
+    Never scaled up: a source smaller than a size keeps its own size under that size's name.
+    """
+
+    label: str
+    at_s: Fraction
+    origin_s: Fraction
+    sizes_px: tuple[int, ...]
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """Scale an image so that its longer side is each of the sizes. Never scaled up, as in `PosterSpec`."""
+
+    label: str
+    sizes_px: tuple[int, ...]
+    cost: int
+
+
+TaskSpec = VideoSpec | AudioSpec | PosterSpec | ImageSpec
+"""One task. `label` names it within its media and in object keys; `cost` weighs it in the media's
+progress."""
+
+_SPEC_TYPES: Mapping[str, type[TaskSpec]] = {
+    "video": VideoSpec,
+    "audio": AudioSpec,
+    "poster": PosterSpec,
+    "image": ImageSpec,
+}
+
+_COMMON_RATES = tuple(
+    Fraction(n, d)
+    for n, d in (
+        (24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1),
+        (48, 1), (50, 1), (60000, 1001), (60, 1), (120, 1), (240, 1),
+    )
+)  # fmt: skip
+
+_MIN_FRAME_RATE = Fraction(1)
+"""Slower sources (slide shows) repeat frames: below one frame a second no GOP would fit a segment."""
+
+_POSTER_AT_MOST_S = Fraction(1)
+"""Early enough to be quick to reach, late enough to be past most fades from black."""
+
+
+def plan(source: SourceInfo, media_type: MediaKind, *, ladder: tuple[Step, ...] = LADDER) -> tuple[TaskSpec, ...]:
+    """Decides the tasks for one original.
+
+    Video: one `VideoSpec` a step from the largest down, an `AudioSpec` where there is sound (the first
+        track), a
+    `PosterSpec`. Image: one `ImageSpec`.
+
+    Args:
+        source: what the probe found.
+        media_type: what the owner said the media is when the upload began.
+        ladder: the steps to choose from.
+
+    Raises:
+        RejectedSource: KIND_MISMATCH, the file is of the other kind; NO_VIDEO_TRACK.
+    """
+    if source.kind is not media_type:
+        raise RejectedSource(
+            RejectionReason.KIND_MISMATCH,
+            f"the upload was announced as {media_type}, but the file is {_with_article(source.kind)}",
+        )
+    if source.image is not None:
+        pixels = source.image.width_px * source.image.height_px
+        return (ImageSpec(label="image", sizes_px=IMAGE_SIZES_PX, cost=pixels),)
+    if source.video is None:
+        raise RejectedSource(RejectionReason.NO_VIDEO_TRACK, "the file has no picture")
+    timeline = _timeline(source.video, source.duration_s)
+    return (
+        *_video_specs(source.video, timeline, ladder),
+        *_audio_specs(source, timeline),
+        _poster_spec(source.video, timeline),
+    )
+
+
+def output_frame_rate(source_rate: Fraction) -> Fraction:
+    """The constant rate of the renditions: the source's, snapped, halved until it is at most 60.
+
+    Containers with coarse clocks report 29.97 as 2997/100 or 30000/1001 as 29.969…: a rate within 0.03 %
+    of a common one is that one (24 and 23.976 differ by 0.1 %).
+    """
+    rate = min(_COMMON_RATES, key=lambda common: abs(common - source_rate))
+    if abs(rate - source_rate) > rate * Fraction(3, 10_000):
+        rate = source_rate.limit_denominator(1001)
+    while rate > MAX_FRAME_RATE:
+        rate /= 2
+    return max(rate, _MIN_FRAME_RATE)
+
+
+def gop_frames(frame_rate: Fraction) -> int:
+    """Frames between two IDR frames: the whole number nearest to 2 s."""
+    return max(1, round(GOP_S * frame_rate))
+
+
+def spec_to_json(spec: TaskSpec) -> dict[str, Any]:
+    """The JSON-able form of a spec, as the database and the child's pipe carry it, tagged by `kind`."""
+    kind = next(name for name, spec_type in _SPEC_TYPES.items() if type(spec) is spec_type)
+    return {"kind": kind, **to_jsonable(spec)}
+
+
+def spec_from_json(data: Mapping[str, Any]) -> TaskSpec:
+    """The inverse of `spec_to_json`.
+
+    Raises:
+        ValueError: the data is not a spec.
+    """
+    spec_type = _SPEC_TYPES.get(data.get("kind", ""))
+    if spec_type is None:
+        msg = f"unknown kind of task: {data.get('kind')!r}"
+        raise ValueError(msg)
+    return from_jsonable(spec_type, data)
+
+
+def _timeline(video: VideoStreamInfo, duration_s: Fraction) -> Timeline:
+    frame_rate = output_frame_rate(video.frame_rate)
+    gop = gop_frames(frame_rate)
+    return Timeline(
+        frame_rate=frame_rate,
+        frame_count=_expected_frame_count(video, duration_s, frame_rate),
+        gop_frames=gop,
+        segment_frames=gop * GOPS_PER_SEGMENT,
+        origin_s=video.start_s,
+    )
+
+
+def _expected_frame_count(video: VideoStreamInfo, duration_s: Fraction, frame_rate: Fraction) -> int:
+    by_clock = max(1, round(duration_s * frame_rate))
+    if video.frame_count is None:
+        return by_clock
+    ratio = video.frame_rate / frame_rate
+    by_count = max(1, round(video.frame_count / ratio))
+    # A count that contradicts the clock belongs to a variable frame rate: there, the clock is right.
+    return by_count if abs(by_count - by_clock) <= 1 + by_clock // 200 else by_clock
+
+
+def _video_specs(video: VideoStreamInfo, timeline: Timeline, ladder: tuple[Step, ...]) -> tuple[VideoSpec, ...]:
+    caps_factor = HIGH_FRAME_RATE_FACTOR if timeline.frame_rate > 30 else Fraction(1)
+    source_px = video.coded_width_px * video.coded_height_px
+    return tuple(
+        VideoSpec(
+            label=step.label,
+            width_px=width_px,
+            height_px=height_px,
+            crf=step.crf,
+            maxrate_bps=int(step.maxrate_bps * caps_factor),
+            bufsize_bits=int(step.bufsize_bits * caps_factor),
+            deinterlace=video.interlaced,
+            timeline=timeline,
+            # Measured shares: decoding a pixel costs about three tenths of encoding one.
+            cost=timeline.frame_count * (width_px * height_px + source_px * 3 // 10),
+        )
+        for step, width_px, height_px in fitting_steps(video.display_width_px, video.display_height_px, ladder)
+    )
+
+
+def _audio_specs(source: SourceInfo, timeline: Timeline) -> tuple[AudioSpec, ...]:
+    if not source.audio:
+        return ()
+    track = source.audio[0]
+    channels = max(1, min(track.channels, AUDIO_MAX_CHANNELS))
+    return (
+        AudioSpec(
+            label="audio",
+            stream_index=track.stream_index,
+            bitrate_bps=channels * AUDIO_BITRATE_PER_CHANNEL_BPS,
+            sample_rate_hz=AUDIO_SAMPLE_RATE_HZ,
+            channels=channels,
+            language=track.language,
+            timeline=timeline,
+            # A second of stereo AAC takes about as long as half a megapixel of video.
+            cost=max(1, round(timeline.duration_s * 500_000)),
+        ),
+    )
+
+
+def _poster_spec(video: VideoStreamInfo, timeline: Timeline) -> PosterSpec:
+    source_px = video.coded_width_px * video.coded_height_px
+    return PosterSpec(
+        label="poster",
+        at_s=min(_POSTER_AT_MOST_S, timeline.duration_s / 10),
+        origin_s=timeline.origin_s,
+        sizes_px=IMAGE_SIZES_PX,
+        # About a second of decoding leads to the picture.
+        cost=source_px * 3 // 10 * max(1, round(timeline.frame_rate)),
+    )
+
+
+def _with_article(kind: MediaKind) -> str:
+    return "an image" if kind is MediaKind.IMAGE else "a video"
