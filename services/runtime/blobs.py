@@ -7,8 +7,8 @@ Layout: `originals/<shard>/<media_id>/original`; `delivery/<shard>/<media_id>/<g
 is written once and never again.
 
 Caveats of stores that were met: after a part is sent again, SeaweedFS lists it twice (the latest counts); a
-CompleteMultipartUpload may answer 200 with an error inside (botocore raises it as an error); a repeat of it may answer 200
-again or NoSuchUpload, so that only a HEAD of the object tells.
+CompleteMultipartUpload may answer 200 with an error inside (botocore raises it as an error); a repeat of it may answer
+200 again or NoSuchUpload, so that only a HEAD of the object tells.
 
 boto3 blocks, hence every call runs in a thread of a pool that is as large as the connection pool.
 """
