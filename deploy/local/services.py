@@ -1,0 +1,56 @@
+"""The project's own processes: one for each service, and the gateway."""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+from deploy.local.home import CHECKOUT, Home
+from deploy.local.ledger import HOST
+from deploy.local.probes import grpc_serving, http_ok
+from deploy.local.program import Program
+
+GATEWAY: Final = "gateway"
+GRPC_SERVICES: Final = ("metadata", "upload", "transcode", "manifest")
+ALL: Final = (*GRPC_SERVICES, GATEWAY)
+
+
+def settings(home: Home) -> dict[str, str]:
+    """Where every service listens and is dialled, whether it is started here or not."""
+    values = {}
+    for name in GRPC_SERVICES:
+        address = f"{HOST}:{home.ledger.port(name)}"
+        values[f"MILLRACE_{name.upper()}_LISTEN"] = address
+        values[f"MILLRACE_{name.upper()}_TARGET"] = address
+    port = home.ledger.port(GATEWAY)
+    values["MILLRACE_GATEWAY_LISTEN"] = f"{HOST}:{port}"
+    values["MILLRACE_GATEWAY_URL"] = f"http://{HOST}:{port}"
+    return values
+
+
+def program(name: str, settings: Mapping[str, str]) -> Program:
+    """Describe the process of one service."""
+    if name == GATEWAY:
+        url = settings["MILLRACE_GATEWAY_URL"]
+        module, address, ready = [GATEWAY], url, http_ok(f"{url}/readyz")
+    else:
+        target = settings[f"MILLRACE_{name.upper()}_TARGET"]
+        module, address, ready = ["services", name], target, grpc_serving(target)
+    return Program(
+        name=name,
+        command=(sys.executable, "-m", *module),
+        address=address,
+        ready=ready,
+        environment={**settings, **python_environment()},
+        directory=CHECKOUT,
+        # A worker gives its task back before it ends.
+        stop_wait_s=10,
+    )
+
+
+def python_environment() -> dict[str, str]:
+    """What our own Python processes need beside their settings."""
+    values = {"PYTHONUNBUFFERED": "1"}
+    if "PYTHONPATH" in os.environ:
+        values["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    return values
