@@ -1,0 +1,192 @@
+"""What the bus promises, on a real NATS server with JetStream."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+
+import nats
+import pytest
+
+from services.runtime import topology
+from services.runtime.bus import Bus, Delivery, Discard, RetryLater
+from services.runtime.topology import Consumer
+from tests.conftest import Env
+
+SOON = 10.0
+
+
+@pytest.fixture
+async def consumer(infra: Env) -> Consumer:
+    """A consumer of its own on a subject of its own, with a short ack wait."""
+    name = f"test-{secrets.token_hex(6)}"
+    made = Consumer(topology.EVENTS, name, f"media.{name}", timedelta(seconds=1), 16)
+    connection = await nats.connect(infra["MILLRACE_NATS_URL"])
+    await connection.jetstream().add_consumer(made.stream, topology.consumer_config(made))
+    await connection.close()
+    return made
+
+
+class Consuming:
+    """Consumes until its block ends."""
+
+    def __init__(
+        self, bus: Bus, consumer: Consumer, handle: Callable[[Delivery], object], concurrency: int = 4
+    ) -> None:
+        async def handler(delivery: Delivery) -> None:
+            answer = handle(delivery)
+            if asyncio.iscoroutine(answer):
+                await answer
+
+        self._stop = asyncio.Event()
+        self._run = bus.consume(
+            consumer, handler, concurrency=concurrency, stop=self._stop, drain=timedelta(seconds=0.2)
+        )
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(self._run)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop.set()
+        await self._task
+
+
+async def _pending(infra: Env, consumer: Consumer) -> int:
+    connection = await nats.connect(infra["MILLRACE_NATS_URL"])
+    info = await connection.jetstream().consumer_info(consumer.stream, consumer.name)
+    await connection.close()
+    return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+
+async def test_a_message_arrives_once_and_is_acknowledged(broker: Bus, consumer: Consumer, infra: Env) -> None:
+    seen: asyncio.Queue[bytes] = asyncio.Queue()
+    async with Consuming(broker, consumer, lambda delivery: seen.put_nowait(delivery.data)):
+        await broker.publish(consumer.subject, b"one", message_id=secrets.token_hex(8))
+        assert await asyncio.wait_for(seen.get(), SOON) == b"one"
+    assert seen.empty()
+    assert await _pending(infra, consumer) == 0
+
+
+async def test_a_repeated_id_is_stored_once(broker: Bus, consumer: Consumer, infra: Env) -> None:
+    for _ in range(3):
+        await broker.publish(consumer.subject, b"same", message_id=consumer.name)
+    assert await _pending(infra, consumer) == 1
+
+
+async def test_a_failed_handler_sees_the_message_again(broker: Bus, consumer: Consumer) -> None:
+    counts: asyncio.Queue[int] = asyncio.Queue()
+
+    def handle(delivery: Delivery) -> None:
+        counts.put_nowait(delivery.delivery_count)
+        if delivery.delivery_count == 1:
+            raise RuntimeError("the first time fails")
+
+    async with Consuming(broker, consumer, handle):
+        await broker.publish(consumer.subject, b"x", message_id=secrets.token_hex(8))
+        assert [await asyncio.wait_for(counts.get(), SOON) for _ in range(2)] == [1, 2]
+
+
+async def test_retry_later_waits_as_long_as_it_says(broker: Bus, consumer: Consumer) -> None:
+    times: asyncio.Queue[float] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def handle(delivery: Delivery) -> None:
+        times.put_nowait(loop.time())
+        if delivery.delivery_count == 1:
+            raise RetryLater(timedelta(seconds=0.5))
+
+    async with Consuming(broker, consumer, handle):
+        await broker.publish(consumer.subject, b"x", message_id=secrets.token_hex(8))
+        first, second = [await asyncio.wait_for(times.get(), SOON) for _ in range(2)]
+    assert second - first >= 0.45
+
+
+async def test_a_discarded_message_never_comes_again(broker: Bus, consumer: Consumer, infra: Env) -> None:
+    seen: asyncio.Queue[int] = asyncio.Queue()
+
+    def handle(delivery: Delivery) -> None:
+        seen.put_nowait(delivery.delivery_count)
+        raise Discard("does not parse")
+
+    async with Consuming(broker, consumer, handle):
+        await broker.publish(consumer.subject, b"junk", message_id=secrets.token_hex(8))
+        assert await asyncio.wait_for(seen.get(), SOON) == 1
+        await asyncio.sleep(1.5)  # past the ack wait
+    assert seen.empty()
+    assert await _pending(infra, consumer) == 0
+
+
+async def test_keeping_a_message_holds_it_past_the_ack_wait(broker: Bus, consumer: Consumer) -> None:
+    counts: list[int] = []
+    done = asyncio.Event()
+
+    async def handle(delivery: Delivery) -> None:
+        counts.append(delivery.delivery_count)
+        for _ in range(5):
+            await asyncio.sleep(0.5)
+            await delivery.keep()
+        done.set()
+
+    async with Consuming(broker, consumer, handle):
+        await broker.publish(consumer.subject, b"slow", message_id=secrets.token_hex(8))
+        await asyncio.wait_for(done.wait(), SOON)
+    assert counts == [1]
+
+
+async def test_a_stop_gives_unfinished_messages_back(broker: Bus, consumer: Consumer) -> None:
+    started = asyncio.Event()
+
+    async def hang(_: Delivery) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with Consuming(broker, consumer, hang):
+        await broker.publish(consumer.subject, b"held", message_id=secrets.token_hex(8))
+        await asyncio.wait_for(started.wait(), SOON)
+    again: asyncio.Queue[int] = asyncio.Queue()
+    async with Consuming(broker, consumer, lambda delivery: again.put_nowait(delivery.delivery_count)):
+        assert await asyncio.wait_for(again.get(), SOON) == 2
+
+
+async def test_no_more_than_the_agreed_number_is_in_hand(broker: Bus, consumer: Consumer) -> None:
+    in_hand, most = 0, 0
+    left = asyncio.Semaphore(0)
+
+    async def handle(_: Delivery) -> None:
+        nonlocal in_hand, most
+        in_hand += 1
+        most = max(most, in_hand)
+        await asyncio.sleep(0.05)
+        in_hand -= 1
+        left.release()
+
+    async with Consuming(broker, consumer, handle, concurrency=2):
+        for _ in range(8):
+            await broker.publish(consumer.subject, b"x", message_id=secrets.token_hex(8))
+        for _ in range(8):
+            await asyncio.wait_for(left.acquire(), SOON)
+    assert most == 2
+
+
+async def test_announcements_reach_whoever_listens(broker: Bus) -> None:
+    heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+    async def listen() -> None:
+        async for announced in broker.listen("progress.*"):
+            heard.put_nowait(announced)
+
+    task = asyncio.create_task(listen())
+    await asyncio.sleep(0.2)
+    await broker.announce("progress.abc", b"0.5")
+    assert await asyncio.wait_for(heard.get(), SOON) == ("progress.abc", b"0.5")
+    task.cancel()
+
+
+async def test_lanes_never_overlap() -> None:
+    subjects = [consumer.subject for consumer in topology.WORKERS.values()]
+    assert len(set(subjects)) == len(subjects) == len(topology.LANES)
+
+
+async def test_provisioning_twice_changes_nothing(infra: Env) -> None:
+    await topology.ensure_streams(infra["MILLRACE_NATS_URL"])
+    await topology.ensure_streams(infra["MILLRACE_NATS_URL"])
