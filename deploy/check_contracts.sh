@@ -1,12 +1,14 @@
 #!/bin/sh
 # The protos are well-formed, do not break what main promised, and protos/gen is what they generate.
-# usage: deploy/check_contracts.sh [BASE]   BASE: the commit to compare with, by default the last one main had before
+# usage: deploy/check_contracts.sh [BASE]   BASE: the commit to compare with; by default origin/main or, on it, its parent
 set -eu
 cd "$(dirname "$0")/.."
 buf lint protos
 buf format --diff --exit-code protos
 
-base=${1:-$(git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet main || true)}
+head=$(git rev-parse HEAD)
+base=${1:-$(git rev-parse --verify --quiet origin/main || echo "$head")}
+[ "$(git rev-parse "$base")" != "$head" ] || base=$(git rev-parse --verify --quiet HEAD~1 || true)
 if [ -n "$base" ] && git cat-file -e "$base:protos/buf.yaml" 2>/dev/null; then
     buf breaking protos --against ".git#ref=$base,subdir=protos"
 else
