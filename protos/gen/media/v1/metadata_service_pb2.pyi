@@ -209,6 +209,7 @@ class Upload(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """The media it creates."""
     user_id: _builtins.str
@@ -225,6 +226,8 @@ class Upload(_message.Message):
     """Where it stands."""
     content_type: _builtins.str
     """Claimed content type."""
+    traceparent: _builtins.str
+    """W3C `traceparent` of the CreateMedia call, empty if it was not recorded: whoever completes or aborts the upload continues that trace."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """When it is given up if still open."""
@@ -241,10 +244,11 @@ class Upload(_message.Message):
         state: Global___UploadState.ValueType = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         content_type: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "expires_at", b"expires_at", "media_id", b"media_id", "part_size_bytes", b"part_size_bytes", "s3_key", b"s3_key", "size_bytes", b"size_bytes", "state", b"state", "upload_id", b"upload_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "expires_at", b"expires_at", "media_id", b"media_id", "part_size_bytes", b"part_size_bytes", "s3_key", b"s3_key", "size_bytes", b"size_bytes", "state", b"state", "traceparent", b"traceparent", "upload_id", b"upload_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
