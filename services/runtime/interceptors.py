@@ -4,6 +4,8 @@ Our taxonomy becomes a status with `google.rpc.ErrorInfo` (AIP-193). Anything el
 INTERNAL, the log gets the whole story with the trace id.
 """
 
+from __future__ import annotations  # grpc.RpcMethodHandler is generic in its stubs only
+
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
