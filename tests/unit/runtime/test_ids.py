@@ -1,3 +1,4 @@
+import time
 import uuid
 
 import pytest
@@ -30,7 +31,7 @@ def test_ids_of_later_milliseconds_sort_later(monkeypatch: pytest.MonkeyPatch) -
     shard = ids.shard_of_user("alice")
     made = []
     for millisecond in (1, 2, 1_000_000_000_000):
-        monkeypatch.setattr(ids.time, "time_ns", lambda at=millisecond: at * 1_000_000)
+        monkeypatch.setattr(time, "time_ns", lambda at=millisecond: at * 1_000_000)
         made.append(ids.new_id(shard))
     assert made == sorted(made)
 
