@@ -1,0 +1,77 @@
+"""What a client says about a file before it sends it, and the bounds that must hold. Pure.
+
+Nothing here is trusted later on: the bytes decide what a file is. The claim only chooses the pipeline.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from services.runtime.errors import InvalidArgument
+
+_MAX_FILENAME_CHARS: Final = 255
+_CONTENT_TYPE: Final = re.compile(r"(image|video)/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+"""`type/subtype` as RFC 6838 §4.2 restricts names; of the types only the two that have a pipeline."""
+_UNPRINTABLE: Final = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories that break a line or a terminal: controls, surrogates, line and paragraph separators."""
+
+
+class MediaType(StrEnum):
+    """Which pipeline a file goes through."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A file as its owner describes it, checked by `check`."""
+
+    filename: str
+    content_type: str
+    size_bytes: int
+    media_type: MediaType
+
+
+def check(filename: str, content_type: str, size_bytes: int, max_size_bytes: Mapping[MediaType, int]) -> Claim:
+    """Checks what a client says about a file.
+
+    Args:
+        filename: for display; 1 to 255 characters, none of them a control character.
+        content_type: `image/…` or `video/…`; parameters are dropped.
+        size_bytes: greater than zero and at most what its type allows.
+        max_size_bytes: the largest file of each type.
+
+    Raises:
+        InvalidArgument: with the field and what it should be.
+    """
+    _check_filename(filename)
+    essence = content_type.partition(";")[0].strip().lower()
+    matched = _CONTENT_TYPE.fullmatch(essence)
+    if matched is None:
+        raise _refusal("content_type", "CONTENT_TYPE_UNSUPPORTED", "only image/* and video/* files are taken")
+    media_type = MediaType(matched.group(1))
+    if size_bytes <= 0:
+        raise _refusal("size_bytes", "FILE_EMPTY", "an empty file has nothing to show")
+    limit_bytes = max_size_bytes[media_type]
+    if size_bytes > limit_bytes:
+        raise InvalidArgument(
+            f"{media_type} files may have up to {limit_bytes:,} bytes",
+            reason="FILE_TOO_LARGE",
+            details={"field": "size_bytes", "max_size_bytes": str(limit_bytes)},
+        )
+    return Claim(filename, essence, size_bytes, media_type)
+
+
+def _check_filename(filename: str) -> None:
+    if not 1 <= len(filename) <= _MAX_FILENAME_CHARS:
+        raise _refusal("filename", "FILENAME_INVALID", f"a name has 1 to {_MAX_FILENAME_CHARS} characters")
+    if any(unicodedata.category(character) in _UNPRINTABLE for character in filename):
+        raise _refusal("filename", "FILENAME_INVALID", "a name holds no control characters")
+
+
+def _refusal(field: str, reason: str, message: str) -> InvalidArgument:
+    return InvalidArgument(message, reason=reason, details={"field": field})
