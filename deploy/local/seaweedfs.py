@@ -56,6 +56,7 @@ def program(home: Home, settings: Mapping[str, str]) -> Program:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-master.telemetry=false",
+            "-volume.preStopSeconds=0",
             "-webdav=false",
             "-admin.ui=false",
         ),

@@ -228,7 +228,10 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _UnixConnection(self._path)
+        # Kept where the base class looks for it, to use it again and to close it.
+        connection = self._connection[1] or _UnixConnection(self._path)
+        self._connection = host, connection
+        return connection
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -237,9 +240,14 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            client.settimeout(_RPC_TIMEOUT_S)
+            client.connect(str(self._path))
+        except OSError:
+            client.close()
+            raise
+        self.sock = client
 
 
 def _minimal_environment() -> dict[str, str]:
@@ -276,7 +284,8 @@ def _render(home: Home, socket_path: Path, programs: Sequence[Program]) -> str:
             "stopwaitsecs": str(program.stop_wait_s),
             "killasgroup": "true",
             "redirect_stderr": "true",
-            "stdout_logfile": _escape(str(home.log(program.name))),
+            # Twice, because supervisord expands this one twice.
+            "stdout_logfile": _escape(_escape(str(home.log(program.name)))),
             "stdout_logfile_maxbytes": "10MB",
             "stdout_logfile_backups": "1",
             **({"user": str(program.uid)} if program.uid is not None else {}),
