@@ -12,7 +12,8 @@ import pytest
 from services.runtime import blobs
 from services.runtime.blobs import IMMUTABLE, Blobs, Part
 from services.runtime.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
-from tests.conftest import Env, s3_settings
+from services.runtime.settings import S3Settings
+from tests.env import Env, settings_from
 
 FIVE_MIB = 5 * 1024 * 1024
 TTL = timedelta(minutes=5)
@@ -179,7 +180,7 @@ class TestAccess:
         assert through_the_edge.status_code == 404
 
     async def test_wrong_credentials_are_refused(self, infra: Env) -> None:
-        wrong = s3_settings({**infra, "MILLRACE_S3_SECRET_ACCESS_KEY": "wrong"})
+        wrong = settings_from(S3Settings, {**infra, "MILLRACE_S3_SECRET_ACCESS_KEY": "wrong"})
         async with blobs.connected(wrong) as stranger:
             with pytest.raises(Unavailable):
                 await stranger.list("originals", "contract/")

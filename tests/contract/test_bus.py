@@ -11,20 +11,31 @@ import pytest
 from services.runtime import topology
 from services.runtime.bus import Bus, Delivery, Discard, RetryLater
 from services.runtime.topology import Consumer
-from tests.conftest import Env
+from tests.env import Env
 
 SOON = 10.0
 
 
-@pytest.fixture
-async def consumer(infra: Env) -> Consumer:
-    """A consumer of its own on a subject of its own, with a short ack wait."""
+async def _new_consumer(infra: Env, ack_wait: timedelta) -> Consumer:
+    """A consumer of its own on a subject of its own."""
     name = f"test-{secrets.token_hex(6)}"
-    made = Consumer(topology.EVENTS, name, f"media.{name}", timedelta(seconds=1), 16)
+    made = Consumer(topology.EVENTS, name, f"media.{name}", ack_wait, 16)
     connection = await nats.connect(infra["MILLRACE_NATS_URL"])
     await connection.jetstream().add_consumer(made.stream, topology.consumer_config(made))
     await connection.close()
     return made
+
+
+@pytest.fixture
+async def consumer(infra: Env) -> Consumer:
+    """One that gets a message again soon."""
+    return await _new_consumer(infra, timedelta(seconds=1))
+
+
+@pytest.fixture
+async def patient_consumer(infra: Env) -> Consumer:
+    """One that gets a message again only when somebody gives it back."""
+    return await _new_consumer(infra, timedelta(minutes=5))
 
 
 class Consuming:
@@ -133,18 +144,18 @@ async def test_keeping_a_message_holds_it_past_the_ack_wait(broker: Bus, consume
     assert counts == [1]
 
 
-async def test_a_stop_gives_unfinished_messages_back(broker: Bus, consumer: Consumer) -> None:
+async def test_a_stop_gives_unfinished_messages_back(broker: Bus, patient_consumer: Consumer) -> None:
     started = asyncio.Event()
 
     async def hang(_: Delivery) -> None:
         started.set()
         await asyncio.Event().wait()
 
-    async with Consuming(broker, consumer, hang):
-        await broker.publish(consumer.subject, b"held", message_id=secrets.token_hex(8))
+    async with Consuming(broker, patient_consumer, hang):
+        await broker.publish(patient_consumer.subject, b"held", message_id=secrets.token_hex(8))
         await asyncio.wait_for(started.wait(), SOON)
     again: asyncio.Queue[int] = asyncio.Queue()
-    async with Consuming(broker, consumer, lambda delivery: again.put_nowait(delivery.delivery_count)):
+    async with Consuming(broker, patient_consumer, lambda delivery: again.put_nowait(delivery.delivery_count)):
         assert await asyncio.wait_for(again.get(), SOON) == 2
 
 
