@@ -928,6 +928,7 @@ class FailTaskRequest(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     PERMANENT_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     media_id: _builtins.str
@@ -936,6 +937,10 @@ class FailTaskRequest(_message.Message):
     """The caller's attempt."""
     permanent: _builtins.bool
     """True when another attempt cannot succeed either: the media fails at once."""
+    release: _builtins.bool
+    """True when nothing went wrong: the worker gives the task back, for instance because it was told to stop. The task is queued again at once, and
+    the attempt does not count towards the limit. Excludes `permanent`.
+    """
     @_builtins.property
     def failure(self) -> _media_pb2.Failure:
         """Why."""
@@ -948,10 +953,11 @@ class FailTaskRequest(_message.Message):
         attempt: _builtins.int = ...,
         failure: _media_pb2.Failure | None = ...,
         permanent: _builtins.bool = ...,
+        release: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "media_id", b"media_id", "permanent", b"permanent", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "media_id", b"media_id", "permanent", b"permanent", "release", b"release", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
