@@ -234,7 +234,7 @@ class Bus:
             data=message.data,
             headers=headers,
             delivery_count=message.metadata.num_delivered,
-            keep=message.in_progress,
+            keep=lambda: _settle(message.in_progress()),
         )
         with _tracer.start_as_current_span(
             f"process {message.subject}",
