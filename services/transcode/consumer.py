@@ -1,0 +1,71 @@
+"""Messages in and out: `media.uploaded` to the planner, `tasks.<lane>` to the worker, progress to whoever listens."""
+
+from google.protobuf.message import DecodeError
+from opentelemetry import trace
+
+from media.v1 import events_pb2, media_pb2
+from services.runtime import semconv
+from services.runtime.bus import Bus, Delivery, Discard, RetryLater
+from services.transcode.metadata_client import original_from_pb
+from services.transcode.planner import Planner, Uploaded
+from services.transcode.source import MediaKind
+from services.transcode.tasks import TaskRef
+from services.transcode.worker import Progress, Worker
+
+_KINDS = {media_pb2.MEDIA_TYPE_IMAGE: MediaKind.IMAGE, media_pb2.MEDIA_TYPE_VIDEO: MediaKind.VIDEO}
+
+
+class Consumer:
+    """Translates deliveries into calls of the use cases, and their answers into what the broker is told."""
+
+    def __init__(self, planner: Planner, worker: Worker) -> None:
+        self._planner = planner
+        self._worker = worker
+
+    async def on_uploaded(self, delivery: Delivery) -> None:
+        """Handles `media.uploaded`."""
+        event = events_pb2.MediaUploaded()
+        _parse(event, delivery)
+        if (kind := _KINDS.get(event.type)) is None:
+            raise Discard(f"media {event.media_id} has no type")
+        trace.get_current_span().set_attribute(semconv.MEDIA_ID, event.media_id)
+        uploaded = Uploaded(event.media_id, event.generation, kind, original_from_pb(event.original))
+        await self._planner.plan_media(uploaded, delivery_count=delivery.delivery_count)
+
+    async def on_task(self, delivery: Delivery) -> None:
+        """Handles `tasks.<lane>`."""
+        event = events_pb2.TaskReady()
+        _parse(event, delivery)
+        trace.get_current_span().set_attributes({semconv.MEDIA_ID: event.media_id, semconv.TASK_ID: event.task_id})
+        ref = TaskRef(event.task_id, event.media_id, event.generation)
+        if (again_in := await self._worker.work(ref, delivery.keep)) is not None:
+            raise RetryLater(again_in)
+
+
+class BusAnnouncer:
+    """Progress over core NATS: `progress.<media_id>`."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def announce(self, progress: Progress) -> None:
+        """Tells whoever listens right now."""
+        task = progress.task
+        event = events_pb2.TaskProgress(
+            media_id=task.ref.media_id,
+            task_id=task.ref.task_id,
+            generation=task.ref.generation,
+            label=task.label,
+            fraction=progress.fraction,
+            cost_share=task.cost_share,
+        )
+        await self._bus.announce(f"progress.{task.ref.media_id}", event.SerializeToString())
+
+
+def _parse(event: events_pb2.MediaUploaded | events_pb2.TaskReady, delivery: Delivery) -> None:
+    try:
+        event.ParseFromString(delivery.data)
+    except DecodeError as error:
+        raise Discard(f"{delivery.subject}: {error}") from error
+    if not event.media_id:
+        raise Discard(f"{delivery.subject}: names no media")

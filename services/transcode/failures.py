@@ -1,0 +1,52 @@
+"""What an error means for an attempt: whose fault, whether another attempt can help, and what the owner is told."""
+
+from dataclasses import dataclass
+
+from services.runtime.errors import MillraceError
+from services.transcode.engine.errors import EngineFailed, EngineTimeout
+from services.transcode.originals import OriginalChanged, OriginalMissing
+from services.transcode.source import RejectedSource
+from services.transcode.tasks import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is recorded. `permanent`: another attempt cannot succeed either."""
+
+    failure: Failure
+    permanent: bool
+
+
+ORIGINAL_MISSING = Failure("original_missing", "The uploaded file is no longer in storage. Upload it again.")
+ORIGINAL_CHANGED = Failure("original_changed", "The uploaded file was overwritten afterwards. Upload it again.")
+WORKER_STOPPING = Failure("worker_stopping", "The worker was told to stop.")
+
+_TIMED_OUT = Failure("engine_timeout", "Processing this file took too long.")
+_CRASHED = Failure("engine_crashed", "Processing this file failed unexpectedly.")
+_NO_STORAGE = Failure("storage_unavailable", "Storage did not answer in time.")
+_DEFECT = Failure("internal", "Processing this file failed for an internal reason.")
+
+
+def verdict_on(error: Exception) -> Verdict:
+    """Judges what ended an attempt; anything unknown is a defect of ours, retried while attempts remain."""
+    match error:
+        case RejectedSource():
+            return Verdict(rejection(error), permanent=True)
+        case OriginalChanged():
+            return Verdict(ORIGINAL_CHANGED, permanent=True)
+        case OriginalMissing():
+            return Verdict(ORIGINAL_MISSING, permanent=False)
+        case EngineTimeout():
+            return Verdict(_TIMED_OUT, permanent=False)
+        case EngineFailed():
+            return Verdict(_CRASHED, permanent=False)
+        case MillraceError():
+            return Verdict(_NO_STORAGE, permanent=False)
+        case _:
+            return Verdict(_DEFECT, permanent=False)
+
+
+def rejection(error: RejectedSource) -> Failure:
+    """What the owner of a refused original is told: what was found, and what to do about it."""
+    found = error.message[:1].upper() + error.message[1:].rstrip(".")
+    return Failure(error.reason_code, f"{found}. {error.reason.advice}")

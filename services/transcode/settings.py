@@ -1,0 +1,98 @@
+"""Settings of the transcode service, from `MILLRACE_…` variables."""
+
+import os
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from services.runtime.settings import NatsSettings, S3Settings, TargetSettings
+from services.runtime.topology import LANES
+from services.transcode.engine.limits import Limits
+
+_MIB = 1 << 20
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
+    """What a process plans and encodes, how much at once, and within which bounds."""
+
+    transcode_listen: str = "127.0.0.1:7103"
+    transcode_lanes: Annotated[tuple[str, ...], NoDecode] = Field(
+        LANES, description="lanes this process works on, separated by commas; empty for a process that only plans"
+    )
+    transcode_planner_slots: int = Field(2, ge=0, le=64, description="probes at once; 0 for a process that never plans")
+    transcode_video_slots: int = Field(default_factory=_cores, ge=1, le=256, description="one encode fills a core")
+    transcode_image_slots: int = Field(2, ge=1, le=256)
+    transcode_audio_slots: int = Field(1, ge=1, le=256)
+
+    transcode_lease_s: float = Field(30.0, ge=1.0, le=600.0, description="a dead worker's task waits this long")
+    transcode_grace_s: float = Field(20.0, ge=0.0, le=3600.0, description="for tasks in hand when told to stop")
+
+    transcode_probe_wall_clock_s: float = Field(
+        45.0, ge=1.0, le=50.0, description="below the 60 s in which `media.uploaded` must be acknowledged"
+    )
+    transcode_image_wall_clock_s: float = Field(300.0, ge=1.0)
+    transcode_video_wall_clock_s: float = Field(4 * 3600.0, ge=1.0)
+    transcode_stall_s: float = Field(30.0, ge=1.0, description="a child without progress is ended after this long")
+    transcode_child_memory_mib: int = Field(3 * 1024, ge=256, description="address space of one child")
+    transcode_max_duration_s: int = Field(4 * 3600, ge=1, description="longer videos are refused")
+
+    @field_validator("transcode_lanes", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
+
+    @field_validator("transcode_lanes")
+    @classmethod
+    def _known(cls, lanes: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(lanes) - set(LANES):
+            msg = f"no such lane: {', '.join(sorted(unknown))}; there are {', '.join(LANES)}"
+            raise ValueError(msg)
+        return lanes
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """Tasks in hand at once, by lane that this process works on."""
+        sizes = {
+            "video": self.transcode_video_slots,
+            "image": self.transcode_image_slots,
+            "audio": self.transcode_audio_slots,
+        }
+        return {lane: sizes[lane] for lane in self.transcode_lanes}
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim lasts without renewal."""
+        return timedelta(seconds=self.transcode_lease_s)
+
+    @property
+    def grace(self) -> timedelta:
+        """How long tasks in hand may go on after a stop."""
+        return timedelta(seconds=self.transcode_grace_s)
+
+    @property
+    def probe_limits(self) -> Limits:
+        """Bounds of a probe."""
+        return self._limits(self.transcode_probe_wall_clock_s)
+
+    @property
+    def limits(self) -> dict[str, Limits]:
+        """Bounds of a task's child, by lane."""
+        return {
+            "video": self._limits(self.transcode_video_wall_clock_s),
+            "image": self._limits(self.transcode_image_wall_clock_s),
+            "audio": self._limits(self.transcode_video_wall_clock_s),
+        }
+
+    def _limits(self, wall_clock_s: float) -> Limits:
+        return Limits(
+            wall_clock_s=wall_clock_s,
+            stall_s=self.transcode_stall_s,
+            address_space_bytes=self.transcode_child_memory_mib * _MIB,
+            max_duration_s=self.transcode_max_duration_s,
+        )
