@@ -1,0 +1,73 @@
+"""Millrace's client: uploads straight to object storage, progress, and what came of it.
+
+async with Client("https://media.example.com", token) as client:
+    media = await upload(client, Path("clip.mp4"))
+    media = await wait_until_published(client, media.media_id)
+    print(media.playback.manifest_url)
+"""
+
+from millrace.api import Client
+from millrace.backoff import Backoff
+from millrace.errors import (
+    FileUnusable,
+    MediaFailed,
+    MillraceError,
+    NetworkError,
+    NotAuthenticated,
+    NotFound,
+    ProblemError,
+    Refused,
+    ServiceFault,
+    StorageRefused,
+    UnexpectedAnswer,
+)
+from millrace.models import (
+    Failure,
+    Media,
+    Playback,
+    PresignedPart,
+    Rendition,
+    SignedParts,
+    Status,
+    StoredParts,
+    TaskProgress,
+    Thumbnail,
+    Update,
+    UploadedPart,
+    UploadSession,
+)
+from millrace.trace import new_traceparent, trace_id_of
+from millrace.upload import upload, wait_until_published
+
+__all__ = [
+    "Backoff",
+    "Client",
+    "Failure",
+    "FileUnusable",
+    "Media",
+    "MediaFailed",
+    "MillraceError",
+    "NetworkError",
+    "NotAuthenticated",
+    "NotFound",
+    "Playback",
+    "PresignedPart",
+    "ProblemError",
+    "Refused",
+    "Rendition",
+    "ServiceFault",
+    "SignedParts",
+    "Status",
+    "StorageRefused",
+    "StoredParts",
+    "TaskProgress",
+    "Thumbnail",
+    "UnexpectedAnswer",
+    "Update",
+    "UploadSession",
+    "UploadedPart",
+    "new_traceparent",
+    "trace_id_of",
+    "upload",
+    "wait_until_published",
+]

@@ -1,0 +1,129 @@
+"""The local file: what it is, how it is cut into parts, and how a part is read without holding it in memory."""
+
+import asyncio
+import mimetypes
+import os
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from millrace.errors import FileUnusable
+
+PIECE_BYTES = 1 << 20
+"""What is read and sent at once: memory stays at about this much a part in flight, whatever the file's size."""
+
+# Python's own table lacks some of these, and the machine's varies.
+_CONTENT_TYPES = {
+    ".avif": "image/avif",
+    ".heic": "image/heic",
+    ".heif": "image/heif",
+    ".jpg": "image/jpeg",
+    ".m2ts": "video/mp2t",
+    ".m4v": "video/mp4",
+    ".mkv": "video/x-matroska",
+    ".mov": "video/quicktime",
+    ".mp4": "video/mp4",
+    ".ts": "video/mp2t",
+    ".webm": "video/webm",
+    ".webp": "image/webp",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file as it was when its upload began; reading notices when it is another one by then.
+
+    Attributes:
+        size_bytes: greater than zero.
+        modified_ns: time of the last change, in nanoseconds since 1970.
+    """
+
+    path: Path
+    size_bytes: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Source":
+        """Looks at a file.
+
+        Raises:
+            FileUnusable: missing, unreadable, empty, or no regular file.
+        """
+        try:
+            with path.open("rb") as file:
+                facts = os.fstat(file.fileno())
+        except OSError as error:
+            raise FileUnusable(f"{path}: {(error.strerror or str(error)).lower()}") from error
+        if not path.is_file():
+            raise FileUnusable(f"{path}: not a regular file")
+        if facts.st_size == 0:
+            raise FileUnusable(f"{path}: the file is empty")
+        return cls(path, facts.st_size, facts.st_mtime_ns)
+
+    def open(self) -> BinaryIO:
+        """Opens the file for reading.
+
+        Raises:
+            FileUnusable: it is gone or was changed since `of`.
+        """
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise FileUnusable(f"{self.path}: {(error.strerror or str(error)).lower()}") from error
+        facts = os.fstat(file.fileno())
+        if (facts.st_size, facts.st_mtime_ns) != (self.size_bytes, self.modified_ns):
+            file.close()
+            raise FileUnusable(f"{self.path}: the file was changed during its upload")
+        return file
+
+
+@dataclass(frozen=True, slots=True)
+class PartRange:
+    """Where a part lies in the file; numbers begin at 1."""
+
+    part_number: int
+    offset_bytes: int
+    size_bytes: int
+
+
+def cut(size_bytes: int, part_size_bytes: int) -> tuple[PartRange, ...]:
+    """The parts of a file: all of `part_size_bytes` but the last, which has the rest and is never empty."""
+    return tuple(
+        PartRange(number, offset, min(part_size_bytes, size_bytes - offset))
+        for number, offset in enumerate(range(0, size_bytes, part_size_bytes), start=1)
+    )
+
+
+async def read_part(source: Source, part: PartRange) -> AsyncGenerator[bytes, None]:
+    """The bytes of a part, exactly `part.size_bytes` of them, in pieces of at most `PIECE_BYTES`.
+
+    Reads in a thread: a slow disk stops nobody else.
+
+    Raises:
+        FileUnusable: the file is gone, was changed, or ends too early.
+    """
+    file = await asyncio.to_thread(source.open)
+    try:
+        file.seek(part.offset_bytes)
+        remaining_bytes = part.size_bytes
+        while remaining_bytes:
+            piece = await asyncio.to_thread(file.read, min(PIECE_BYTES, remaining_bytes))
+            if not piece:
+                raise FileUnusable(f"{source.path}: the file was cut short during its upload")
+            remaining_bytes -= len(piece)
+            yield piece
+    finally:
+        file.close()
+
+
+def content_type_of(path: Path) -> str:
+    """The content type that a file's name suggests; the service decides by the bytes in the end.
+
+    Raises:
+        FileUnusable: the name suggests nothing, or neither an image nor a video.
+    """
+    guess = _CONTENT_TYPES.get(path.suffix.lower()) or mimetypes.guess_type(path.name, strict=False)[0]
+    if guess is None or guess.partition("/")[0] not in {"image", "video"}:
+        raise FileUnusable(f"{path}: the name tells neither an image nor a video; name its content type")
+    return guess

@@ -1,0 +1,86 @@
+"""Presigned PUTs to object storage: one try of one part, and what its answer means.
+
+No token, no trace header: a presigned URL carries all that storage needs, and storage learns nothing more.
+"""
+
+import contextlib
+import re
+from collections.abc import AsyncGenerator
+
+import httpx
+
+from millrace.backoff import Backoff
+from millrace.errors import StorageRefused
+from millrace.wire import TRANSIENT, http_client, reason_of, retry_after_s
+
+# Writing has no progress for as long as the link is full, reading none until storage has written the part down.
+_TIMEOUT = httpx.Timeout(120.0, connect=10.0, write=60.0)
+_CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
+
+# S3 says these with a status that would otherwise be final.
+_TRANSIENT_CODES = frozenset({"RequestTimeout", "RequestTimeTooSkewed", "IncompleteBody", "SlowDown"})
+
+
+class Transient(Exception):
+    """This try failed; another one may succeed, no earlier than `wait_s` from now."""
+
+    def __init__(self, message: str, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class UrlRefused(Exception):
+    """Storage does not accept the URL: most likely it expired, and a fresh one will do."""
+
+
+class Storage:
+    """Object storage as presigned URLs reach it."""
+
+    def __init__(self, *, backoff: Backoff, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._http = http_client(transport, timeout=_TIMEOUT)
+        self.backoff = backoff
+
+    async def put(self, url: str, body: AsyncGenerator[bytes, None], size_bytes: int) -> str:
+        """Sends one part, once.
+
+        Args:
+            url: presigned.
+            body: exactly `size_bytes` bytes; closed in any case.
+            size_bytes: sent as Content-Length, which the signature binds.
+
+        Returns:
+            The part's entity tag, without quotes.
+
+        Raises:
+            Transient: worth another try.
+            UrlRefused: worth another try with another URL.
+            StorageRefused: not worth another try.
+        """
+        try:
+            async with contextlib.aclosing(body):
+                response = await self._http.put(url, content=body, headers={"Content-Length": str(size_bytes)})
+        except httpx.TransportError as error:
+            raise Transient(reason_of(error)) from error
+        if response.is_success:
+            return _etag_of(response)
+        found = _CODE.search(response.text)
+        code = found[1] if found else ""
+        if response.status_code in TRANSIENT or response.status_code >= 500 or code in _TRANSIENT_CODES:
+            raise Transient(f"{response.status_code} {code}".rstrip(), retry_after_s(response))
+        if response.status_code == 403:
+            raise UrlRefused(f"403 {code}".rstrip())
+        raise StorageRefused(
+            f"object storage refused a part: {response.status_code} {code or response.reason_phrase}",
+            status=response.status_code,
+            code=code,
+        )
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        await self._http.aclose()
+
+
+def _etag_of(response: httpx.Response) -> str:
+    if etag := response.headers.get("etag", "").strip('"'):
+        return str(etag)
+    raise StorageRefused("object storage took a part but gave it no ETag", status=response.status_code, code="")
