@@ -69,6 +69,7 @@ class VideoSpec:
     """Encode one video rendition: H.264 in CMAF, square pixels, both sides even."""
 
     label: str
+    stream_index: int
     width_px: int
     height_px: int
     crf: int
@@ -105,6 +106,7 @@ class PosterSpec:
     """
 
     label: str
+    stream_index: int
     at_s: Fraction
     origin_s: Fraction
     sizes_px: tuple[int, ...]
@@ -245,6 +247,7 @@ def _video_specs(video: VideoStreamInfo, timeline: Timeline, ladder: tuple[Step,
     return tuple(
         VideoSpec(
             label=step.label,
+            stream_index=video.stream_index,
             width_px=width_px,
             height_px=height_px,
             crf=step.crf,
@@ -283,6 +286,7 @@ def _poster_spec(video: VideoStreamInfo, timeline: Timeline) -> PosterSpec:
     source_px = video.coded_width_px * video.coded_height_px
     return PosterSpec(
         label="poster",
+        stream_index=video.stream_index,
         at_s=min(_POSTER_AT_MOST_S, timeline.duration_s / 10),
         origin_s=timeline.origin_s,
         sizes_px=IMAGE_SIZES_PX,

@@ -1,0 +1,100 @@
+"""The child process: reads one job, shuts the sandbox behind itself, does the job, answers, ends.
+
+Started as `python -m services.transcode.engine.child <socket> <parent's pid>`. Imports come before the
+sandbox, since nothing can be opened after it; nothing of the original is touched before it.
+"""
+
+import importlib
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from services.transcode.engine import sandbox
+from services.transcode.engine.audio import encode_audio
+from services.transcode.engine.channel import Channel
+from services.transcode.engine.image import encode_image
+from services.transcode.engine.limits import Limits
+from services.transcode.engine.outcome import Outcome, outcome_to_json
+from services.transcode.engine.poster import encode_poster
+from services.transcode.engine.probing import probe_file
+from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.video import encode_video
+from services.transcode.engine.wire import FrameType
+from services.transcode.plan import AudioSpec, ImageSpec, PosterSpec, TaskSpec, VideoSpec, spec_from_json
+from services.transcode.source import RejectedSource, from_jsonable, to_jsonable
+
+_DETAIL_CHARACTERS = 4000
+
+_IMPORTED_LATE = (
+    # What the media libraries import only when they come to it: too late, behind the sandbox.
+    "av.audio.codeccontext", "av.audio.stream", "av.sidedata.encparams", "av.sidedata.motionvectors",
+    "av.subtitles.codeccontext", "av.subtitles.stream", "av.subtitles.subtitle",
+    "av.video.codeccontext", "av.video.stream",
+    "PIL.ImageColor", "PIL.ImageFile", "PIL.ImageFilter", "PIL.ImagePalette", "PIL.TiffImagePlugin",
+    "copy", "encodings.latin_1", "encodings.utf_16", "encodings.utf_8_sig",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Serves one job on the inherited socket."""
+    socket_fd, parent_pid = int(sys.argv[1]), int(sys.argv[2])
+    sandbox.die_with_parent(parent_pid)
+    for name in _IMPORTED_LATE:
+        importlib.import_module(name)
+    channel = Channel(os.fdopen(socket_fd, "rb", closefd=False), os.fdopen(socket_fd, "wb", closefd=False))
+    job = channel.receive().head
+    limits = from_jsonable(Limits, job["limits"])
+    states = sandbox.enter(limits.address_space_bytes, limits.wall_clock_s * limits.threads)
+    channel.send(FrameType.HELLO, {"sandbox": states})
+    began_unix_ns = time.time_ns()
+    try:
+        answer = _do(job, limits, channel)
+    except RejectedSource as rejection:
+        channel.send(FrameType.REJECTED, {"reason": rejection.reason.value, "message": rejection.message[:1000]})
+    except MemoryError:
+        channel.send(
+            FrameType.FAILED,
+            {"message": f"the child needs more than {limits.address_space_bytes:,} bytes", "detail": ""},
+        )
+    except Exception as error:
+        detail = "".join(traceback.format_exception(error))[-_DETAIL_CHARACTERS:]
+        channel.send(FrameType.FAILED, {"message": f"the child failed: {error!r}"[:500], "detail": detail})
+    else:
+        channel.stage("child", began_unix_ns, _usage())
+        channel.send(FrameType.RESULT, answer)
+
+
+def _do(job: Mapping[str, Any], limits: Limits, channel: Channel) -> dict[str, Any]:
+    file = RemoteFile(channel.read_source, int(job["size_bytes"]))
+    if job["job"] == "probe":
+        answer: dict[str, Any] = to_jsonable(probe_file(file, limits, channel))
+        return answer
+    return outcome_to_json(_execute(spec_from_json(job["spec"]), file, limits, channel))
+
+
+def _execute(spec: TaskSpec, file: RemoteFile, limits: Limits, channel: Channel) -> Outcome:
+    match spec:
+        case VideoSpec():
+            return encode_video(spec, file, limits, channel)
+        case AudioSpec():
+            return encode_audio(spec, file, limits, channel)
+        case PosterSpec():
+            return encode_poster(spec, file, limits, channel)
+        case ImageSpec():
+            return encode_image(spec, file, limits, channel)
+
+
+def _usage() -> dict[str, float]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
+        "max_rss_bytes": usage.ru_maxrss * 1024,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Decodes one track of a container, going on past damage as far as there is something to show."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
+
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from services.transcode.engine.opening import NOT_FOR_VERDICTS
+from services.transcode.source import RejectedSource, RejectionReason
+
+S = TypeVar("S", VideoStream, AudioStream)
+
+_MAX_DAMAGED_SHARE = 0.1
+"""More undecodable packets than this, and what is left is not worth publishing."""
+
+
+@dataclass(slots=True)
+class Damage:
+    """How many packets there were, and how many could not be decoded."""
+
+    packets: int = 0
+    undecodable: int = 0
+
+    def check(self) -> None:
+        """Refuses a track of which too much was lost.
+
+        Raises:
+            RejectedSource: CORRUPT.
+        """
+        if self.undecodable > self.packets * _MAX_DAMAGED_SHARE:
+            raise RejectedSource(
+                RejectionReason.CORRUPT,
+                f"{self.undecodable:,} of {self.packets:,} packets cannot be decoded",
+            )
+
+
+def video_frames(container: InputContainer, stream: VideoStream, damage: Damage) -> Iterator[VideoFrame]:
+    """The frames of a video track in order of presentation."""
+    for packet in packets(container, stream):
+        damage.packets += packet.size > 0
+        try:
+            yield from packet.decode()
+        except NOT_FOR_VERDICTS:
+            raise
+        except Exception:
+            damage.undecodable += 1
+
+
+def audio_frames(container: InputContainer, stream: AudioStream, damage: Damage) -> Iterator[AudioFrame]:
+    """The frames of an audio track in order of presentation."""
+    for packet in packets(container, stream):
+        damage.packets += packet.size > 0
+        try:
+            yield from packet.decode()
+        except NOT_FOR_VERDICTS:
+            raise
+        except Exception:
+            damage.undecodable += 1
+
+
+def packets(container: InputContainer, stream: S) -> "Iterator[Packet[S]]":
+    """The packets of a track, up to the end or the point where the container breaks off."""
+    demuxed = container.demux(stream)
+    while True:
+        try:
+            packet = next(demuxed)
+        except StopIteration:
+            return
+        except NOT_FOR_VERDICTS:
+            raise
+        except Exception:
+            return  # the container ends here: what came before is used, and its length is judged later
+        yield packet
+
+
+def seconds(ticks: int | None, time_base: Fraction | None) -> Fraction | None:
+    """Ticks of a time base as seconds; None where either is unknown."""
+    return None if ticks is None or time_base is None else ticks * time_base

@@ -1,0 +1,61 @@
+"""Puts frames that come when they come onto a timeline with a constant frame rate.
+
+Every slot of the timeline shows the frame that a viewer would see at that moment, to the nearest half frame:
+late frames repeat the one before, frames that share a slot yield to the last. A source that has a constant
+rate already passes through frame by frame. Pure, and frames are whatever the caller makes of them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+from typing import Generic, TypeVar
+
+F = TypeVar("F")
+
+
+@dataclass(frozen=True, slots=True)
+class Timed(Generic[F]):
+    """A frame, when it is shown (seconds on the source's clock; None if unknown) and for how long (or 0)."""
+
+    frame: F
+    at_s: Fraction | None
+    duration_s: Fraction
+
+
+def paced(frames: Iterable[Timed[F]], frame_rate: Fraction, origin_s: Fraction) -> Iterator[tuple[F, range]]:
+    """Assigns frames to slots.
+
+    A time that runs backwards (a discontinuity) continues the timeline with the next slot.
+
+    Args:
+        frames: in order of presentation.
+        frame_rate: slots a second.
+        origin_s: the time of slot 0; what is shown before belongs to slot 0.
+
+    Yields:
+        Each frame that is shown at all with the slots that it fills. Ranges are adjacent, in order, not
+        empty, and begin with slot 0.
+    """
+    shown: Timed[F] | None = None
+    slot = 0
+    shift = 0
+    for timed in frames:
+        if shown is None:
+            shown = timed
+            continue
+        next_slot = slot + 1 if timed.at_s is None else _slot(timed.at_s, frame_rate, origin_s) + shift
+        if timed.at_s is not None and shown.at_s is not None and timed.at_s < shown.at_s:
+            shift += slot + 1 - next_slot
+            next_slot = slot + 1
+        if next_slot > slot:
+            yield shown.frame, range(slot, next_slot)
+            slot = next_slot
+        shown = timed
+    if shown is not None:
+        # The last frame lasts as long as it says; most containers say one frame or nothing.
+        yield shown.frame, range(slot, slot + max(1, round(shown.duration_s * frame_rate)))
+
+
+def _slot(at_s: Fraction, frame_rate: Fraction, origin_s: Fraction) -> int:
+    return max(0, floor((at_s - origin_s) * frame_rate + Fraction(1, 2)))

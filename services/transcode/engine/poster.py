@@ -1,0 +1,58 @@
+"""Takes a poster from a video: one picture, in the sizes that images get."""
+
+from fractions import Fraction
+from typing import cast
+
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from PIL import Image
+
+from services.transcode.engine.channel import Reporter, stage
+from services.transcode.engine.decoding import Damage, seconds, video_frames
+from services.transcode.engine.image import encode_sizes
+from services.transcode.engine.limits import Limits
+from services.transcode.engine.opening import open_container, sniff_file
+from services.transcode.engine.outcome import ImagesOutcome
+from services.transcode.engine.picture import Scaler, display_size, rotation_degrees
+from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.plan import PosterSpec
+from services.transcode.source import RejectedSource, RejectionReason
+
+
+def encode_poster(spec: PosterSpec, file: RemoteFile, limits: Limits, reporter: Reporter) -> ImagesOutcome:
+    """Makes the poster that `spec` asks for; the last picture before `at_s` if the video ends earlier.
+
+    Raises:
+        RejectedSource: CORRUPT, not one picture can be decoded.
+    """
+    with stage(reporter, "open"):
+        container = open_container(file, sniff_file(file))
+        stream = cast(VideoStream, container.streams[spec.stream_index])
+        stream.codec_context.thread_count = limits.threads
+    with stage(reporter, "decode") as attributes:
+        at_s = spec.origin_s + spec.at_s
+        chosen: VideoFrame | None = None
+        for number, frame in enumerate(video_frames(container, stream, Damage())):
+            chosen = frame
+            shown_s = seconds(frame.pts, frame.time_base or stream.time_base)
+            reporter.progress(0.5 - 0.5 / (number + 1))
+            if shown_s is not None and shown_s >= at_s:
+                break
+        attributes["bytes_read"] = file.bytes_fetched
+    if chosen is None:
+        raise RejectedSource(RejectionReason.CORRUPT, "not one picture of the video can be decoded")
+    with stage(reporter, "scale"):
+        image = _upright(chosen, stream.sample_aspect_ratio, max(spec.sizes_px))
+    return encode_sizes(image, spec.sizes_px, reporter)
+
+
+def _upright(frame: VideoFrame, sample_aspect_ratio: Fraction | None, longer_px: int) -> Image.Image:
+    """The frame as a viewer sees it, its longer side at most `longer_px`."""
+    width_px, height_px = display_size(
+        frame.width, frame.height, sample_aspect_ratio or Fraction(1), rotation_degrees(frame)
+    )
+    factor = min(Fraction(1), Fraction(longer_px, max(width_px, height_px)))
+    scaler = Scaler(max(1, round(width_px * factor)), max(1, round(height_px * factor)))
+    rgb = scaler.scale(frame).reformat(format="rgb24", threads=1)
+    plane = rgb.planes[0]
+    return Image.frombytes("RGB", (rgb.width, rgb.height), bytes(plane), "raw", "RGB", plane.line_size)

@@ -1,0 +1,227 @@
+"""Finds out what an original is: the child's half of `run.probe`."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from services.transcode.engine.channel import Reporter, stage
+from services.transcode.engine.decoding import Damage, packets, seconds, video_frames
+from services.transcode.engine.image import inspect_image
+from services.transcode.engine.limits import Limits
+from services.transcode.engine.opening import check_complete, open_container, sniff_file
+from services.transcode.engine.picture import display_size, rotation_degrees
+from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.source import (
+    AudioStreamInfo,
+    ColourInfo,
+    ContainerFormat,
+    MediaKind,
+    RejectedSource,
+    RejectionReason,
+    SourceInfo,
+    VideoStreamInfo,
+)
+
+_MICROSECOND = Fraction(1, 1_000_000)  # AV_TIME_BASE
+_MAX_PLAUSIBLE_RATE = 60
+_FALLBACK_RATE = Fraction(30)
+_RATE_TOLERANCE = Fraction(2, 100)
+
+
+def probe_file(file: RemoteFile, limits: Limits, reporter: Reporter) -> SourceInfo:
+    """What the original is.
+
+    Raises:
+        RejectedSource: for any reason but KIND_MISMATCH.
+    """
+    with stage(reporter, "sniff") as attributes:
+        container_format = sniff_file(file)
+        attributes["format"] = container_format.value
+    if container_format.kind is MediaKind.IMAGE:
+        with stage(reporter, "open"):
+            image = inspect_image(file, container_format, limits)
+        return SourceInfo(
+            kind=MediaKind.IMAGE,
+            container=container_format,
+            size_bytes=file.size_bytes,
+            duration_s=Fraction(0),
+            video=None,
+            audio=(),
+            image=image,
+        )
+    return _probe_video(file, container_format, limits, reporter)
+
+
+def _probe_video(file: RemoteFile, container_format: ContainerFormat, limits: Limits, reporter: Reporter) -> SourceInfo:
+    with stage(reporter, "open"):
+        if container_format is ContainerFormat.MP4:
+            check_complete(file)
+        container = open_container(file, container_format)
+        stream = _shown_stream(container, limits)
+    with stage(reporter, "first picture") as attributes:
+        frame = _first_frame(container, stream)
+        attributes["codec"] = stream.codec_context.name
+    with stage(reporter, "measure") as attributes:
+        length = _length(container, stream, frame, container_format, reporter)
+        attributes.update(bytes_read=file.bytes_fetched)
+    if length.duration_s > limits.max_duration_s:
+        raise RejectedSource(
+            RejectionReason.TOO_LONG,
+            f"the video lasts {float(length.duration_s):.0f} s; the limit is {limits.max_duration_s} s",
+        )
+    return SourceInfo(
+        kind=MediaKind.VIDEO,
+        container=container_format,
+        size_bytes=file.size_bytes,
+        duration_s=length.duration_s,
+        video=_video_info(stream, frame, length),
+        audio=tuple(_audio_info(audio) for audio in container.streams.audio if _has_sound(audio)),
+        image=None,
+    )
+
+
+def _shown_stream(container: InputContainer, limits: Limits) -> VideoStream:
+    """The first video track that is no cover picture."""
+    if len(container.streams) > limits.max_streams:
+        raise RejectedSource(
+            RejectionReason.TOO_MANY_STREAMS,
+            f"the file has {len(container.streams):,} tracks; the limit is {limits.max_streams}",
+        )
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    tracks = [stream for stream in container.streams.video if not stream.disposition & pictures]
+    if not tracks:
+        raise RejectedSource(RejectionReason.NO_VIDEO_TRACK, "the file has no video track")
+    stream = tracks[0]
+    if not _is_decodable(stream):
+        raise RejectedSource(RejectionReason.UNSUPPORTED_CODEC, "the video track is in a format that we cannot decode")
+    _check_frame_size(stream.codec_context.width, stream.codec_context.height, limits)
+    stream.codec_context.thread_count = limits.threads
+    return stream
+
+
+def _check_frame_size(width_px: int, height_px: int, limits: Limits) -> None:
+    if width_px * height_px > limits.max_frame_pixels:
+        raise RejectedSource(
+            RejectionReason.TOO_LARGE,
+            f"the video has {width_px:,} by {height_px:,} pixels; the limit is {limits.max_frame_pixels:,} in all",
+        )
+
+
+def _has_sound(stream: AudioStream) -> bool:
+    # A header may name a track that holds nothing.
+    return _is_decodable(stream) and stream.channels > 0 and stream.sample_rate > 0
+
+
+def _is_decodable(stream: VideoStream | AudioStream) -> bool:
+    # Without a decoder, PyAV has no context, and says so by None or by raising.
+    return getattr(stream, "codec_context", None) is not None
+
+
+def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
+    frame = next(video_frames(container, stream, Damage()), None)
+    if frame is None:
+        raise RejectedSource(RejectionReason.CORRUPT, "not one picture of the video can be decoded")
+    return frame
+
+
+@dataclass(frozen=True, slots=True)
+class _Length:
+    """The video track's extent. `frame_count` is None where nothing but decoding would tell."""
+
+    start_s: Fraction
+    duration_s: Fraction
+    frame_count: int | None
+
+
+def _length(
+    container: InputContainer,
+    stream: VideoStream,
+    first: VideoFrame,
+    container_format: ContainerFormat,
+    reporter: Reporter,
+) -> _Length:
+    start_s = seconds(first.pts, first.time_base) or Fraction(0)
+    indexed_s = seconds(stream.duration, stream.time_base)
+    if container_format is ContainerFormat.MP4 and stream.frames > 1 and indexed_s:
+        return _Length(start_s, indexed_s, stream.frames)
+    # No index, or one that is a guess: the packets are counted. That reads the file once, and is exact.
+    counted = _count(container, stream, reporter)
+    if counted.duration_s > 0:
+        return _Length(start_s, counted.duration_s, counted.frame_count)
+    container_s = (container.duration or 0) * _MICROSECOND
+    return _Length(start_s, container_s or 1 / _frame_rate(stream), counted.frame_count)
+
+
+def _count(container: InputContainer, stream: VideoStream, reporter: Reporter) -> _Length:
+    container.seek(container.start_time or 0)
+    times: set[int] = set()
+    first = last = end = 0
+    for packet in packets(container, stream):
+        if packet.pts is None or packet.size == 0:
+            continue
+        if not times:
+            first = last = end = packet.pts
+        times.add(packet.pts)
+        first, last = min(first, packet.pts), max(last, packet.pts)
+        end = max(end, packet.pts + (packet.duration or 0))
+        reporter.progress(0.0)
+    time_base = stream.time_base or Fraction(1)
+    if end == last and len(times) > 1:
+        end += (last - first) // (len(times) - 1)  # the last frame lasts as long as the others did
+    return _Length(first * time_base, (end - first) * time_base, len(times) or None)
+
+
+def _frame_rate(stream: VideoStream) -> Fraction:
+    """Frames per second of the source's own timeline.
+
+    The base rate is the finest that its timestamps need; for a constant rate it is the rate. A variable one
+    has a base rate of no use (a clock's 1000 or 90000): then the average has to do.
+    """
+    base, average = stream.base_rate, stream.average_rate
+    if base and average and abs(base - average) <= average * _RATE_TOLERANCE:
+        return base
+    if base and base <= _MAX_PLAUSIBLE_RATE and not average:
+        return base
+    return average or stream.guessed_rate or _FALLBACK_RATE
+
+
+def _video_info(stream: VideoStream, frame: VideoFrame, length: _Length) -> VideoStreamInfo:
+    rotation = rotation_degrees(frame)
+    aspect_ratio = stream.sample_aspect_ratio or Fraction(1)
+    display = display_size(frame.width, frame.height, aspect_ratio, rotation)
+    return VideoStreamInfo(
+        stream_index=stream.index,
+        codec=stream.codec_context.name,
+        pix_fmt=frame.format.name,
+        coded_width_px=frame.width,
+        coded_height_px=frame.height,
+        display_width_px=display[0],
+        display_height_px=display[1],
+        rotation_degrees=rotation,
+        sample_aspect_ratio=aspect_ratio,
+        frame_rate=_frame_rate(stream),
+        frame_count=length.frame_count,
+        start_s=length.start_s,
+        interlaced=frame.interlaced_frame,
+        colour=ColourInfo(
+            primaries=int(frame.color_primaries),
+            transfer=int(frame.color_trc),
+            matrix=int(frame.colorspace),
+            full_range={1: False, 2: True}.get(int(frame.color_range)),
+        ),
+    )
+
+
+def _audio_info(stream: AudioStream) -> AudioStreamInfo:
+    return AudioStreamInfo(
+        stream_index=stream.index,
+        codec=stream.codec_context.name,
+        channels=stream.channels,
+        sample_rate_hz=stream.sample_rate,
+        language=stream.language,
+    )
