@@ -152,6 +152,11 @@ class Bus:
             except (nats.errors.Error, OSError) as error:
                 raise Unavailable(f"broker: {error!r}") from error
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker can be reached right now, as far as is known."""
+        return self._client.is_connected
+
     async def announce(self, subject: str, data: bytes) -> None:
         """Tells whoever listens right now; nothing is stored and nobody is told of a loss."""
         try:
