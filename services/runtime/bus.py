@@ -8,7 +8,7 @@ PostgreSQL, see `topology.consumer_config`).
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -164,7 +164,7 @@ class Bus:
         except (nats.errors.Error, OSError) as error:
             _log.debug("announcement_lost", subject=subject, error=repr(error))
 
-    async def listen(self, subject: str) -> AsyncIterator[tuple[str, bytes]]:
+    async def listen(self, subject: str) -> AsyncGenerator[tuple[str, bytes], None]:
         """Everything published to a subject (wildcards allowed) from now on, as (subject, data), until closed."""
         subscription = await self._client.subscribe(subject, pending_msgs_limit=_LISTEN_BUFFER)
         try:
