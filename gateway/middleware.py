@@ -1,0 +1,138 @@
+"""What surrounds every route: size limits, headers, one line of log, and an answer to whatever nobody caught."""
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+from opentelemetry import trace
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import problems
+from services.runtime import semconv, telemetry
+from services.runtime.errors import Internal
+
+QUIET_PATHS: Final = ("/healthz", "/readyz", "/static/")
+"""Asked for all the time or by every page: neither traced nor logged."""
+
+_log = structlog.get_logger(__name__)
+
+
+class BodyLimit:
+    """Refuses bodies above a limit, by their announced length or as they arrive."""
+
+    def __init__(self, app: ASGIApp, *, default_bytes: int, by_path_bytes: Mapping[str, int]) -> None:
+        self._app = app
+        self._default_bytes = default_bytes
+        self._by_path_bytes = by_path_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit_bytes = self._by_path_bytes.get(scope["path"], self._default_bytes)
+        refusal = f"a body may have up to {limit_bytes:,} bytes here"
+        announced = Headers(scope=scope).get("content-length", "0")
+        if not announced.isdecimal() or int(announced) > limit_bytes:
+            await problems.of_status(413, scope["path"], refusal, {"Connection": "close"})(scope, receive, send)
+            return
+        received_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > limit_bytes:
+                raise HTTPException(413, refusal, {"Connection": "close"})
+            return message
+
+        await self._app(scope, counted, send)
+
+
+class Envelope:
+    """Names the span by its route, adds headers, writes the access log, and answers what nobody caught.
+
+    The log holds the path but neither query nor headers, hence no token.
+    """
+
+    def __init__(self, app: ASGIApp, *, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_s = time.monotonic()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _name_span(scope)
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                if traceparent := telemetry.trace_headers().get("traceparent"):
+                    headers["traceresponse"] = traceparent
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            _log.exception("unhandled_error", method=scope["method"], path=scope["path"])
+            trace.get_current_span().record_exception(error)
+            if status:
+                raise
+            answer = problems.of_error(Internal("internal error"), scope["path"])
+            await answer(scope, receive, send_with_headers)
+        finally:
+            if not scope["path"].startswith(QUIET_PATHS):
+                _log.info(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    duration_ms=round((time.monotonic() - started_s) * 1_000, 1),
+                )
+
+
+def _name_span(scope: Scope) -> None:
+    """`POST /v1/initiate-upload`: the route's template, of which there are few, not the path."""
+    template = getattr(scope.get("route"), "path", None)
+    span = trace.get_current_span()
+    if template is None or not span.is_recording():
+        return
+    span.update_name(f"{scope['method']} {template}")
+    span.set_attribute(semconv.HTTP_ROUTE, template)
+
+
+def security_headers(edge_url: str) -> dict[str, str]:
+    """Headers of every answer: scripts and styles of our own only, media from the edge, no framing."""
+    policy = {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": f"'self' data: {edge_url}",
+        "media-src": f"'self' blob: {edge_url}",
+        "connect-src": f"'self' {edge_url}",
+        "worker-src": "'self' blob:",
+        "base-uri": "'none'",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+    }
+    return {
+        "Content-Security-Policy": "; ".join(f"{name} {sources}" for name, sources in policy.items()),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cache-Control": "no-store",
+    }

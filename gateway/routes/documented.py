@@ -1,0 +1,27 @@
+"""Which problems a route may answer, for the OpenAPI document."""
+
+from typing import Any, Final
+
+from gateway.problems import CONTENT_TYPE, Problem
+
+_MEANINGS: Final = {
+    401: "No token, or one that does not verify",
+    404: "Unknown, or another user's",
+    409: "The state does not allow it",
+    413: "The body is too large",
+    422: "The request cannot succeed as it stands",
+    429: "A limit is reached; see `Retry-After`",
+    503: "Something the gateway depends on did not answer; repeat in a moment",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Responses of these statuses, each a problem."""
+    return {
+        status: {
+            "model": Problem,
+            "description": _MEANINGS[status],
+            "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in sorted({*statuses, 401, 503})
+    }

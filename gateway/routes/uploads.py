@@ -1,0 +1,124 @@
+"""Uploads: begin, sign, list, complete, abort. File bytes go from the client to object storage and never pass here."""
+
+from typing import Final
+
+from fastapi import APIRouter, Response
+
+from gateway import models, views
+from gateway.clients import COMPLETE_TIMEOUT_S
+from gateway.dependencies import MediaId, RequestId, ThisProcess, WhoAsks
+from gateway.progress import Progress
+from gateway.routes.documented import problems
+from media.v1 import upload_service_pb2 as pb
+from services.runtime import ids
+from services.runtime.grpc_client import call
+
+COMPLETE_PATH: Final = "/v1/complete-upload"
+COMPLETE_BODY_BYTES: Final = 1_500_000
+"""10,000 parts with quoted SHA-256-long ETags and generous white space."""
+
+router = APIRouter(tags=["uploads"])
+
+
+@router.post(
+    "/v1/initiate-upload",
+    status_code=201,
+    summary="Begin an upload",
+    responses=problems(413, 422, 429),
+)
+async def initiate_upload(
+    body: models.InitiateUpload, caller: WhoAsks, here: ThisProcess, request_id: RequestId, response: Response
+) -> models.InitiatedUpload:
+    """Creates the media and answers with presigned URLs for its first parts.
+
+    PUT each part to its URL, several at a time, and keep the `ETag` of every answer. Then complete the upload.
+    Send the `traceresponse` of this answer as `traceparent` on the calls that follow, and all of it is one trace.
+    """
+    begun = await call(
+        here.clients.upload.InitiateUpload,
+        pb.InitiateUploadRequest(
+            user_id=caller.user_id,
+            filename=body.filename,
+            content_type=body.content_type,
+            size_bytes=body.size_bytes,
+            request_id=request_id,
+        ),
+    )
+    response.headers["Location"] = here.addresses.media_path(begun.media_id)
+    return models.InitiatedUpload(
+        media_id=begun.media_id,
+        upload_id=begun.upload_id,
+        part_size_bytes=begun.part_size_bytes,
+        part_count=begun.part_count,
+        parts=views.presigned_parts(begun.parts),
+        expires_at=views.time(begun.expires_at),
+    )
+
+
+@router.post(
+    COMPLETE_PATH,
+    status_code=202,
+    summary="Complete an upload",
+    responses=problems(404, 409, 413, 422),
+)
+async def complete_upload(
+    body: models.CompleteUpload, caller: WhoAsks, here: ThisProcess, response: Response
+) -> models.Media:
+    """Joins the parts and queues the processing; `Location` leads to the media. Safe to repeat."""
+    media_id = str(ids.parse_media_id(body.media_id))
+    completed = await call(
+        here.clients.upload.CompleteUpload,
+        pb.CompleteUploadRequest(
+            user_id=caller.user_id,
+            media_id=media_id,
+            parts=[pb.CompletedPart(part_number=part.part_number, etag=part.etag) for part in body.parts],
+        ),
+        timeout_s=COMPLETE_TIMEOUT_S,
+    )
+    response.headers["Location"] = here.addresses.media_path(media_id)
+    return views.media(completed.media, Progress(), here.addresses)
+
+
+@router.post(
+    "/v1/uploads/{media_id}/sign-parts",
+    summary="Sign more parts, or the same ones again",
+    responses=problems(404, 409, 422),
+)
+async def sign_parts(
+    media_id: MediaId, body: models.SignParts, caller: WhoAsks, here: ThisProcess
+) -> models.SignedParts:
+    """Answers with fresh URLs, for parts beyond the first window and for URLs that have expired."""
+    signed = await call(
+        here.clients.upload.SignParts,
+        pb.SignPartsRequest(user_id=caller.user_id, media_id=media_id, part_numbers=body.part_numbers),
+    )
+    return models.SignedParts(parts=views.presigned_parts(signed.parts), expires_at=views.time(signed.expires_at))
+
+
+@router.get(
+    "/v1/uploads/{media_id}/parts",
+    summary="List the parts that storage holds",
+    responses=problems(404, 409),
+)
+async def list_parts(media_id: MediaId, caller: WhoAsks, here: ThisProcess) -> models.UploadedParts:
+    """Answers with what has arrived, so that a client that lost its place sends only the rest."""
+    held = await call(here.clients.upload.ListParts, pb.ListPartsRequest(user_id=caller.user_id, media_id=media_id))
+    return models.UploadedParts(
+        parts=views.uploaded_parts(held.parts),
+        upload_id=held.upload_id,
+        part_size_bytes=held.part_size_bytes,
+        part_count=held.part_count,
+    )
+
+
+@router.delete(
+    "/v1/uploads/{media_id}",
+    summary="Abort an upload",
+    responses=problems(404, 409),
+)
+async def abort_upload(media_id: MediaId, caller: WhoAsks, here: ThisProcess) -> models.Media:
+    """Gives an open upload up; the media ends as failed with the reason `upload_aborted`. Safe to repeat."""
+    aborted = await call(
+        here.clients.upload.AbortUpload, pb.AbortUploadRequest(user_id=caller.user_id, media_id=media_id)
+    )
+    return views.media(aborted.media, Progress(), here.addresses)
