@@ -6,12 +6,14 @@ sandbox, since nothing can be opened after it; nothing of the original is touche
 
 import importlib
 import os
+import re
 import resource
 import sys
 import time
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from services.transcode.engine import sandbox
 from services.transcode.engine.audio import encode_audio
@@ -48,23 +50,26 @@ def main() -> None:
     channel = Channel(os.fdopen(socket_fd, "rb", closefd=False), os.fdopen(socket_fd, "wb", closefd=False))
     job = channel.receive().head
     limits = from_jsonable(Limits, job["limits"])
-    states = sandbox.enter(limits.address_space_bytes, limits.wall_clock_s * limits.threads)
-    channel.send(FrameType.HELLO, {"sandbox": states})
+    with Path("/proc/self/status").open("rb", buffering=0) as own_status:
+        states = sandbox.enter(limits.address_space_bytes, limits.wall_clock_s * limits.threads)
+        channel.send(FrameType.HELLO, {"sandbox": states})
+        _answer(job, limits, channel, own_status)
+
+
+def _answer(job: Mapping[str, Any], limits: Limits, channel: Channel, own_status: IO[bytes]) -> None:
     began_unix_ns = time.time_ns()
     try:
         answer = _do(job, limits, channel)
     except RejectedSource as rejection:
         channel.send(FrameType.REJECTED, {"reason": rejection.reason.value, "message": rejection.message[:1000]})
     except MemoryError:
-        channel.send(
-            FrameType.FAILED,
-            {"message": f"the child needs more than {limits.address_space_bytes:,} bytes", "detail": ""},
-        )
+        message = f"the child needs more than {limits.address_space_bytes:,} bytes"
+        channel.send(FrameType.FAILED, {"message": message, "detail": ""})
     except Exception as error:
         detail = "".join(traceback.format_exception(error))[-_DETAIL_CHARACTERS:]
         channel.send(FrameType.FAILED, {"message": f"the child failed: {error!r}"[:500], "detail": detail})
     else:
-        channel.stage("child", began_unix_ns, _usage())
+        channel.stage("child", began_unix_ns, _usage(own_status))
         channel.send(FrameType.RESULT, answer)
 
 
@@ -88,11 +93,14 @@ def _execute(spec: TaskSpec, file: RemoteFile, limits: Limits, channel: Channel)
             return encode_image(spec, file, limits, channel)
 
 
-def _usage() -> dict[str, float]:
+def _usage(own_status: IO[bytes]) -> dict[str, float]:
+    """Processor time and peak memory. Not `ru_maxrss`, which begins with what the parent had at the fork."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
+    own_status.seek(0)
+    peak = re.search(rb"VmHWM:\s+(\d+) kB", own_status.read())
     return {
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
-        "max_rss_bytes": usage.ru_maxrss * 1024,
+        "max_rss_bytes": int(peak[1]) * 1024 if peak else 0,
     }
 
 

@@ -57,6 +57,7 @@ def open_container(file: RemoteFile, container_format: ContainerFormat) -> Input
         RejectedSource: CORRUPT, the demuxer cannot make sense of it.
     """
     demuxer = _DEMUXERS[container_format]
+    file.seek(0)
     try:
         return av.open(
             file,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -67,7 +68,11 @@ def _probe_video(file: RemoteFile, container_format: ContainerFormat, limits: Li
         frame = _first_frame(container, stream)
         attributes["codec"] = stream.codec_context.name
     with stage(reporter, "measure") as attributes:
-        length = _length(container, stream, frame, container_format, reporter)
+        start_s = seconds(frame.pts, frame.time_base) or Fraction(0)
+        length = _indexed_length(stream, start_s) if container_format is ContainerFormat.MP4 else None
+        if length is None:
+            again = open_container(file, container_format)
+            length = _counted_length(again, stream.index, start_s, reporter)
         attributes.update(bytes_read=file.bytes_fetched)
     if length.duration_s > limits.max_duration_s:
         raise RejectedSource(
@@ -138,42 +143,31 @@ class _Length:
     frame_count: int | None
 
 
-def _length(
-    container: InputContainer,
-    stream: VideoStream,
-    first: VideoFrame,
-    container_format: ContainerFormat,
-    reporter: Reporter,
-) -> _Length:
-    start_s = seconds(first.pts, first.time_base) or Fraction(0)
-    indexed_s = seconds(stream.duration, stream.time_base)
-    if container_format is ContainerFormat.MP4 and stream.frames > 1 and indexed_s:
-        return _Length(start_s, indexed_s, stream.frames)
-    # No index, or one that is a guess: the packets are counted. That reads the file once, and is exact.
-    counted = _count(container, stream, reporter)
-    if counted.duration_s > 0:
-        return _Length(start_s, counted.duration_s, counted.frame_count)
-    container_s = (container.duration or 0) * _MICROSECOND
-    return _Length(start_s, container_s or 1 / _frame_rate(stream), counted.frame_count)
+def _indexed_length(stream: VideoStream, start_s: Fraction) -> _Length | None:
+    """The extent by an MP4's index; None for a fragmented one, which has none."""
+    duration_s = seconds(stream.duration, stream.time_base)
+    if not duration_s or stream.frames < 1:
+        return None
+    return _Length(start_s, duration_s, stream.frames)
 
 
-def _count(container: InputContainer, stream: VideoStream, reporter: Reporter) -> _Length:
-    container.seek(container.start_time or 0)
+def _counted_length(container: InputContainer, index: int, start_s: Fraction, reporter: Reporter) -> _Length:
+    """The extent by counting packets: reads the file once, and is exact where headers guess."""
+    stream = cast(VideoStream, container.streams[index])
     times: set[int] = set()
-    first = last = end = 0
+    end = 0
     for packet in packets(container, stream):
-        if packet.pts is None or packet.size == 0:
-            continue
-        if not times:
-            first = last = end = packet.pts
-        times.add(packet.pts)
-        first, last = min(first, packet.pts), max(last, packet.pts)
-        end = max(end, packet.pts + (packet.duration or 0))
-        reporter.progress(0.0)
-    time_base = stream.time_base or Fraction(1)
-    if end == last and len(times) > 1:
-        end += (last - first) // (len(times) - 1)  # the last frame lasts as long as the others did
-    return _Length(first * time_base, (end - first) * time_base, len(times) or None)
+        if packet.pts is not None and packet.size:
+            times.add(packet.pts)
+            end = max(end, packet.pts + (packet.duration or 0))
+            reporter.progress(0.0)
+    if len(times) < 2:
+        container_s = (container.duration or 0) * _MICROSECOND
+        return _Length(start_s, container_s or 1 / _frame_rate(stream), len(times) or None)
+    first, last = min(times), max(times)
+    if end <= last:
+        end = last + (last - first) // (len(times) - 1)  # the last frame lasts as long as the others did
+    return _Length(start_s, (end - first) * (stream.time_base or _MICROSECOND), len(times))
 
 
 def _frame_rate(stream: VideoStream) -> Fraction:
