@@ -10,6 +10,7 @@ from millrace.api import Client
 from millrace.backoff import Backoff
 from millrace.errors import (
     FileUnusable,
+    LimitReached,
     MediaFailed,
     MillraceError,
     NetworkError,
@@ -44,6 +45,7 @@ __all__ = [
     "Client",
     "Failure",
     "FileUnusable",
+    "LimitReached",
     "Media",
     "MediaFailed",
     "MillraceError",

@@ -96,7 +96,7 @@ class Client:
             "POST",
             "/v1/initiate-upload",
             json={"filename": filename, "content_type": content_type, "size_bytes": size_bytes},
-            headers={"Idempotency-Key": idempotency_key, **_traced(traceparent)},
+            headers={"Idempotency-Key": f'"{idempotency_key}"', **_traced(traceparent)},
         )
         return _read(UploadSession.from_json, body)
 
@@ -120,7 +120,7 @@ class Client:
     async def complete(self, media_id: str, parts: Iterable[UploadedPart], *, traceparent: str | None = None) -> Media:
         """Ends an upload whose parts are all stored; safe to repeat. The answer is processing, or further."""
         ordered = sorted(parts, key=lambda part: part.part_number)
-        await self._wire.call(
+        body = await self._wire.call(
             "POST",
             "/v1/complete-upload",
             json={
@@ -130,7 +130,7 @@ class Client:
             headers=_traced(traceparent),
             timeout_s=_COMPLETE_TIMEOUT_S,
         )
-        return await self.get(media_id, traceparent=traceparent)
+        return _read(Media.from_json, body)
 
     async def abort(self, media_id: str, *, traceparent: str | None = None) -> None:
         """Gives up an open upload; what storage holds of it is deleted. Safe to repeat."""

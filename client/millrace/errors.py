@@ -7,8 +7,9 @@
     ├── ProblemError          the gateway answered with a problem (RFC 9457)
     │   ├── NotAuthenticated  401, 403: no token, or one that is not accepted
     │   ├── Refused           other 4xx: the request cannot succeed as it stands
-    │   │   └── NotFound      404: unknown, or another user's
-    │   └── ServiceFault      429, 5xx: still failing after every retry
+    │   │   ├── NotFound      404: unknown, or another user's
+    │   │   └── LimitReached  429: a limit or quota, still after every retry
+    │   └── ServiceFault      5xx: still failing after every retry
     ├── StorageRefused        object storage would not take a part, and another try would not change that
     └── MediaFailed           the media ended as failed; the reason is its owner's to act on
 
@@ -85,8 +86,12 @@ class NotFound(Refused):
     """404: unknown, or another user's; the two look the same."""
 
 
+class LimitReached(Refused):
+    """429: a limit or quota is reached, still after every retry."""
+
+
 class ServiceFault(ProblemError):
-    """429 or 5xx, still after every retry."""
+    """5xx, still after every retry."""
 
 
 class StorageRefused(MillraceError):
@@ -143,9 +148,9 @@ def _kind(status: int) -> type[ProblemError]:
         return NotAuthenticated
     if status == 404:
         return NotFound
-    if status == 429 or status >= 500:
-        return ServiceFault
-    return Refused
+    if status == 429:
+        return LimitReached
+    return ServiceFault if status >= 500 else Refused
 
 
 def _json_object(response: httpx.Response) -> dict[str, Any]:

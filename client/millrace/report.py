@@ -55,8 +55,17 @@ def sentence(error: MillraceError) -> str:
         case MediaFailed():
             text = f"failed: {text} ({error.reason})"
         case ProblemError():
-            text = f"refused: {text}"
+            text = f"refused: {text}{_fields_of(error)}"
     return f"{text} [trace {error.trace_id}]" if isinstance(error, ProblemError) and error.trace_id else text
+
+
+def _fields_of(problem: ProblemError) -> str:
+    """What is wrong with each field, where the gateway says it (its problems carry `errors`)."""
+    errors = problem.extra.get("errors")
+    found = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    return "".join(
+        f" {printable(str(error.get('pointer')))}: {printable(str(error.get('message')))}." for error in found
+    )
 
 
 def word_for(error: MillraceError) -> str:

@@ -17,6 +17,7 @@ TRANSIENT = frozenset({408, 425, 429, 502, 503, 504})
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _LONGEST_RETRY_AFTER_S = 60.0
+_FIRST_ATTEMPTS = 4  # about 3 s: a gateway that never answered is more likely misspelt than out of reach
 
 # Proxies of the environment are for other machines: without NO_PROXY, even a server on this one would go through them.
 _LOOPBACK_DIRECT: dict[str, httpx.AsyncBaseTransport | None] = {
@@ -51,6 +52,7 @@ class Wire:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = http_client(transport, base_url=base_url, headers=headers)
         self._backoff = backoff
+        self._has_answered = False
 
     async def call(
         self,
@@ -95,15 +97,16 @@ class Wire:
                 )
             except httpx.TransportError as error:
                 failures += 1
-                if failures >= self._backoff.attempts:
+                if failures >= self._attempts:
                     raise NetworkError(f"{self._http.base_url} cannot be reached: {reason_of(error)}") from error
             except (httpx.InvalidURL, httpx.StreamError, httpx.DecodingError) as error:
                 raise UnexpectedAnswer(f"{self._http.base_url}: {reason_of(error)}") from error
             else:
+                self._has_answered = True
                 if response.is_success:
                     return _object_of(response)
                 failures += 1
-                if response.status_code not in TRANSIENT or failures >= self._backoff.attempts:
+                if response.status_code not in TRANSIENT or failures >= self._attempts:
                     raise _error_of(response)
                 wait_s = retry_after_s(response)
             await self._backoff.pause(failures, at_least_s=wait_s)
@@ -115,6 +118,11 @@ class Wire:
     async def aclose(self) -> None:
         """Closes every connection."""
         await self._http.aclose()
+
+    @property
+    def _attempts(self) -> int:
+        """Tries of one call: as many as asked for, once it is known that a gateway is there."""
+        return self._backoff.attempts if self._has_answered else min(_FIRST_ATTEMPTS, self._backoff.attempts)
 
 
 def reason_of(error: Exception) -> str:
