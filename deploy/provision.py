@@ -13,8 +13,6 @@ import asyncio
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import boto3
@@ -22,6 +20,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.metadata import migrations
+from services.runtime import topology
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -63,7 +64,7 @@ def provision(settings: ProvisionSettings) -> None:
         Exception: whatever the migrations or the broker raise.
     """
     provision_object_storage(settings)
-    _migrate(settings.database_url.get_secret_value())
+    migrations.apply(settings.database_url.get_secret_value())
     _ensure_streams(settings.nats_url.get_secret_value())
 
 
@@ -166,18 +167,10 @@ def _let_the_edge_read(s3: "S3Client", bucket: str, secret: SecretStr) -> None:
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
 
-def _migrate(database_url: str) -> None:
-    if find_spec("services.metadata.migrations") is not None:
-        import_module("services.metadata.migrations").apply(database_url)
-
-
 def _ensure_streams(nats_url: str) -> None:
-    if find_spec("services.runtime.topology") is None:
-        return
-    ensure_streams = import_module("services.runtime.topology").ensure_streams
     # In a thread of its own, so that callers inside an event loop (tests) may provision as well.
     with ThreadPoolExecutor(max_workers=1) as thread:
-        thread.submit(lambda: asyncio.run(ensure_streams(nats_url))).result()
+        thread.submit(lambda: asyncio.run(topology.ensure_streams(nats_url))).result()
 
 
 def main() -> int:

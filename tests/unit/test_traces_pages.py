@@ -32,7 +32,7 @@ def _request() -> ExportTraceServiceRequest:
                 start_time_unix_nano=1_000_000_000,
                 end_time_unix_nano=3_000_000_000,
                 attributes=[
-                    KeyValue(key="media.id", value=AnyValue(string_value=MEDIA)),
+                    KeyValue(key="millrace.media.id", value=AnyValue(string_value=MEDIA)),
                     KeyValue(key="parts", value=AnyValue(int_value=3)),
                     KeyValue(key="ratio", value=AnyValue(double_value=0.5)),
                     KeyValue(key="done", value=AnyValue(bool_value=True)),
@@ -106,7 +106,7 @@ async def test_a_trace_as_json(client: httpx.AsyncClient) -> None:
     root, child = answer["spans"]
     assert (root["service"], root["kind"], root["parent_span_id"]) == ("gateway", "server", "")
     assert root["attributes"] == {
-        "media.id": MEDIA,
+        "millrace.media.id": MEDIA,
         "parts": 3,
         "ratio": 0.5,
         "done": True,

@@ -80,7 +80,7 @@ def test_the_summary_names_the_root_and_counts() -> None:
         start_ns=200,
         end_ns=1_100,
         status="error",
-        attributes={"media.id": "m-1"},
+        attributes={"millrace.media.id": "m-1"},
     )
     summary = summarise([child, root])
     assert (summary.name, summary.service, summary.services) == (root.name, "gateway", ("gateway", "metadata"))
@@ -119,7 +119,10 @@ def test_traces_are_found_by_what_they_mention(wanted: Filter, found: set[int]) 
             _span(1, 1),
             _span(2, 2, service="transcode", name="encode", status="error", attributes={"a": ["b", {"c": "libx264"}]}),
             _span(
-                3, 3, attributes={"media.id": "m-3"}, events=(Event("probe", 1, {"exception.message": "no moov box"}),)
+                3,
+                3,
+                attributes={"millrace.media.id": "m-3"},
+                events=(Event("probe", 1, {"exception.message": "no moov box"}),),
             ),
         ]
     )

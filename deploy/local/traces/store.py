@@ -1,12 +1,13 @@
 """The recent traces, in memory, bounded by their number of spans."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from deploy.local.traces.spans import Attributes, Span, Value
 
-MEDIA_ID_ATTRIBUTES = ("media.id", "millrace.media_id", "media_id", "millrace.media.id")
-"""Attributes that name the media a span works on."""
+MEDIA_ID = "millrace.media.id"
+"""The attribute that names the media a span works on, as ``services.runtime.semconv`` has it. Written once more
+here because the trace store knows nothing of the services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +142,15 @@ def summarise(spans: Iterable[Span]) -> Summary:
         duration_ns=max(span.end_ns for span in ordered) - start_ns,
         span_count=len(ordered),
         error_count=sum(span.is_error for span in ordered),
-        media_ids=tuple(dict.fromkeys(media_id for span in ordered for media_id in _media_ids(span))),
+        media_ids=tuple(
+            dict.fromkeys(str(span.attributes[MEDIA_ID]) for span in ordered if MEDIA_ID in span.attributes)
+        ),
         is_complete=bool(roots) and all(not s.parent_span_id or s.parent_span_id in ids for s in ordered),
     )
 
 
 def _by_start(span: Span) -> tuple[int, str]:
     return span.start_ns, span.span_id
-
-
-def _media_ids(span: Span) -> Iterator[str]:
-    for name in MEDIA_ID_ATTRIBUTES:
-        if value := span.attributes.get(name):
-            yield str(value)
 
 
 def _mentions(spans: Iterable[Span], text: str) -> bool:
