@@ -104,7 +104,8 @@ class _LiveRow:
         """Starts the bar anew when another phase begins, so that rate and time left are the phase's own."""
         if phase != self._phase:
             self._phase = phase
-            self._progress.reset(self._task, total=total, phase=phase, facts="")
+            self._progress.update(self._task, phase=phase, facts="")
+            self._progress.reset(self._task, total=total)
 
 
 class _Column(ProgressColumn):

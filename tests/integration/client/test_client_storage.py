@@ -1,0 +1,122 @@
+"""Parts on real object storage: what its answers mean to the client."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from millrace import Backoff, StorageRefused
+from millrace.parts import PIECE_BYTES, PartRange, Source, read_part
+from millrace.storage import Storage, Transient, UrlRefused
+from services.runtime.blobs import Blobs
+
+BUCKET = "originals"
+PART_BYTES = 5 << 20
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Multipart:
+    """An open multipart upload."""
+
+    blobs: Blobs
+    key: str
+    upload_id: str
+
+    async def sign(self, size_bytes: int, *, expires_in: timedelta = HOUR) -> str:
+        signed = await self.blobs.sign_parts(BUCKET, self.key, self.upload_id, {1: size_bytes}, expires_in=expires_in)
+        return signed[1]
+
+    async def held(self) -> list[tuple[int, str, int]]:
+        parts = await self.blobs.list_parts(BUCKET, self.key, self.upload_id)
+        return [(part.number, part.etag, part.size_bytes) for part in parts]
+
+    async def complete(self) -> None:
+        parts = await self.blobs.list_parts(BUCKET, self.key, self.upload_id)
+        await self.blobs.complete_multipart(BUCKET, self.key, self.upload_id, parts)
+
+
+@pytest.fixture
+async def multipart(storage: Blobs) -> AsyncIterator[Multipart]:
+    key = f"000/{uuid4()}/original"
+    opened = Multipart(storage, key, await storage.create_multipart(BUCKET, key, content_type="video/mp4"))
+    yield opened
+    await storage.abort_multipart(BUCKET, key, opened.upload_id)
+
+
+@pytest.fixture
+async def puts() -> AsyncIterator[Storage]:
+    opened = Storage(backoff=Backoff())
+    yield opened
+    await opened.aclose()
+
+
+async def body(*pieces: bytes) -> AsyncGenerator[bytes, None]:
+    for piece in pieces:
+        yield piece
+
+
+@asynccontextmanager
+async def cut_off(*, after_bytes: int) -> AsyncIterator[str]:
+    """A URL where the connection breaks in the middle: storage itself cannot be made to do that."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(after_bytes)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+async def test_a_part_read_from_disk_arrives_whole(multipart: Multipart, puts: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    content = os.urandom(3 + PART_BYTES + 10)
+    path.write_bytes(content)
+    part = PartRange(1, 3, PART_BYTES)
+    etag = await puts.put(await multipart.sign(PART_BYTES), read_part(Source.of(path), part), PART_BYTES)
+    assert await multipart.held() == [(1, etag, PART_BYTES)]
+    await multipart.complete()
+    assert await multipart.blobs.get(BUCKET, multipart.key) == content[3 : 3 + PART_BYTES]
+
+
+async def test_another_length_than_was_signed_is_refused(multipart: Multipart, puts: Storage) -> None:
+    with pytest.raises(UrlRefused):
+        await puts.put(await multipart.sign(PART_BYTES), body(b"short"), 5)
+    assert await multipart.held() == []
+
+
+async def test_an_expired_url_is_told_from_other_refusals(multipart: Multipart, puts: Storage) -> None:
+    url = await multipart.sign(5, expires_in=timedelta(seconds=1))
+    await asyncio.sleep(2.1)
+    with pytest.raises(UrlRefused):
+        await puts.put(url, body(b"12345"), 5)
+    assert await multipart.held() == []
+
+
+async def test_an_upload_that_is_gone_is_refused_for_good(multipart: Multipart, puts: Storage) -> None:
+    url = await multipart.sign(5)
+    await multipart.blobs.abort_multipart(BUCKET, multipart.key, multipart.upload_id)
+    with pytest.raises(StorageRefused) as caught:
+        await puts.put(url, body(b"12345"), 5)
+    assert caught.value.code == "NoSuchUpload"
+
+
+async def test_a_connection_cut_in_the_middle_of_a_part_is_worth_another_try(
+    multipart: Multipart, puts: Storage, tmp_path: Path
+) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(os.urandom(PART_BYTES))
+    part = PartRange(1, 0, PART_BYTES)
+    url = await multipart.sign(PART_BYTES)
+    async with cut_off(after_bytes=2 * PIECE_BYTES) as cut_url:
+        with pytest.raises(Transient):
+            await puts.put(cut_url, read_part(Source.of(path), part), PART_BYTES)
+    etag = await puts.put(url, read_part(Source.of(path), part), PART_BYTES)
+    assert await multipart.held() == [(1, etag, PART_BYTES)]
