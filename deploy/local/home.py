@@ -29,13 +29,20 @@ class Home:
 
     @classmethod
     def at(cls, directory: Path) -> "Home":
-        """Open the data folder, making it when it does not exist."""
+        """Open the data folder, making it when it does not exist.
+
+        Raises:
+            UnsupportedError: it, or the place for it, belongs to another user.
+        """
         directory = directory.resolve()
-        directory.mkdir(parents=True, exist_ok=True)
-        # Others may pass through (PostgreSQL runs as another user than root) but not look around.
-        directory.chmod(0o711)
-        for name in ("log", "run"):
-            (directory / name).mkdir(mode=0o700, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            # Others may pass through (PostgreSQL runs as another user than root) but not look around.
+            directory.chmod(0o711)
+            for name in ("log", "run"):
+                (directory / name).mkdir(mode=0o700, exist_ok=True)
+        except PermissionError as error:
+            raise UnsupportedError(f"{directory} belongs to another user") from error
         return cls(directory, Ledger(directory / "ledger.json"))
 
     def folder(self, *names: str) -> Path:

@@ -1,6 +1,5 @@
 """The project's own processes: one for each service, and the gateway."""
 
-import os
 import sys
 from collections.abc import Mapping
 from typing import Final
@@ -12,6 +11,9 @@ from deploy.local.program import Program
 
 GATEWAY: Final = "gateway"
 GRPC_SERVICES: Final = ("metadata", "upload", "transcode", "manifest")
+PYTHON_ENVIRONMENT: Final = {"PYTHONUNBUFFERED": "1"}
+"""What our own Python processes need beside their settings."""
+
 ALL: Final = (*GRPC_SERVICES, GATEWAY)
 
 
@@ -41,16 +43,8 @@ def program(name: str, settings: Mapping[str, str]) -> Program:
         command=(sys.executable, "-m", *module),
         address=address,
         ready=ready,
-        environment={**settings, **python_environment()},
+        environment={**settings, **PYTHON_ENVIRONMENT},
         directory=CHECKOUT,
         # A worker gives its task back before it ends.
         stop_wait_s=10,
     )
-
-
-def python_environment() -> dict[str, str]:
-    """What our own Python processes need beside their settings."""
-    values = {"PYTHONUNBUFFERED": "1"}
-    if "PYTHONPATH" in os.environ:
-        values["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    return values

@@ -20,7 +20,7 @@ from deploy.provision import ProvisionSettings, provision
 
 ALL: Final[Sequence[str]] = services.ALL
 
-_READY_WITHIN_S = 60.0
+_READY_WITHIN_S = 30.0
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 15
 

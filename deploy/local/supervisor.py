@@ -252,7 +252,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def _minimal_environment() -> dict[str, str]:
     """What a server needs of the shell that started it; nothing else of it may change how servers behave."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME")
     return {name: os.environ[name] for name in kept if name in os.environ}
 
 

@@ -7,7 +7,7 @@ from deploy.local.home import CHECKOUT, Home
 from deploy.local.ledger import HOST
 from deploy.local.probes import http_ok
 from deploy.local.program import Program
-from deploy.local.services import python_environment
+from deploy.local.services import PYTHON_ENVIRONMENT
 
 
 def settings(home: Home) -> dict[str, str]:
@@ -27,6 +27,6 @@ def program(home: Home, settings: Mapping[str, str]) -> Program:
         command=(sys.executable, "-m", "deploy.local.traces", "--otlp", otlp, "--http", http),
         address=f"{settings['MILLRACE_TRACES_URL']} (OTLP/gRPC: {otlp})",
         ready=http_ok(f"http://{http}/healthz"),
-        environment=python_environment(),
+        environment=PYTHON_ENVIRONMENT,
         directory=CHECKOUT,
     )
