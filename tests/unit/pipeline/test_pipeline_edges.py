@@ -1,0 +1,158 @@
+"""Translation at the transcode service's edges: settings, messages, protos."""
+
+import pytest
+from pydantic import ValidationError
+
+from media.v1 import events_pb2, media_pb2, transcode_service_pb2
+from services.runtime.bus import Delivery, Discard
+from services.runtime.errors import InvalidArgument
+from services.transcode.artifacts import folder_of
+from services.transcode.consumer import Consumer
+from services.transcode.engine.limits import Limits
+from services.transcode.engine.outcome import Artifact
+from services.transcode.language import bcp47
+from services.transcode.metadata_client import result_to_pb
+from services.transcode.planner import Planner
+from services.transcode.servicer import TranscodeServicer
+from services.transcode.settings import TranscodeSettings
+from services.transcode.slots import Pulse, Slots
+from services.transcode.tasks import Claimed, Result, Stored
+from services.transcode.worker import Worker, WorkerPolicy
+from tests.unit.pipeline import fakes
+from tests.unit.pipeline.fakes import FakeAnnouncer, FakeEngine, FakePlans, FakeStorage, FakeTasks
+
+
+def stored(*artifacts: Artifact) -> dict[str, Stored]:
+    return {each.name: Stored(f"folder/{each.name}", len(each.data), bytes.fromhex(each.sha256)) for each in artifacts}
+
+
+def test_a_track_travels_with_keys_and_checksums() -> None:
+    result = Result("720p", "", fakes.TRACK, stored(fakes.INIT, *fakes.SEGMENTS))
+    track = result_to_pb(result).track
+    assert track.init_s3_key == "folder/init.mp4"
+    assert [segment.s3_key for segment in track.segments] == ["folder/seg_00000.m4s", "folder/seg_00001.m4s"]
+    assert [segment.size_bytes for segment in track.segments] == [len(each.data) for each in fakes.SEGMENTS]
+    assert track.segments[0].sha256.hex() == fakes.SEGMENTS[0].sha256
+    assert track.segments[0].key_frame_chunk_bytes == 4
+    assert (track.frame_rate.numerator, track.frame_rate.denominator) == (30, 1)
+
+
+def test_stills_travel_with_keys_and_checksums() -> None:
+    [still] = result_to_pb(Result("image", "", fakes.IMAGES, stored(fakes.JPEG))).stills.items
+    assert still.thumbnail.s3_key == "folder/1200.jpg"
+    assert (still.thumbnail.size_px, still.thumbnail.width_px, still.thumbnail.height_px) == (1200, 900, 1200)
+    assert still.sha256.hex() == fakes.JPEG.sha256
+
+
+def test_attempts_never_share_a_folder() -> None:
+    task = fakes.task()
+    assert folder_of(task, 1) == "abc/media/1/token/image/a1"
+    assert folder_of(task, 2) != folder_of(task, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "tag"),
+    [
+        ("eng", "en"),
+        ("ger", "de"),
+        ("DEU", "de"),
+        ("en-US", "en-US"),
+        ("und", ""),
+        (None, ""),
+        ('x"\n', ""),
+        ("tlh", "tlh"),
+    ],
+)
+def test_languages_become_bcp47(said: str | None, tag: str) -> None:
+    assert bcp47(said) == tag
+
+
+def test_lanes_are_named_and_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_TRANSCODE_LANES", "video, audio")
+    monkeypatch.setenv("MILLRACE_TRANSCODE_VIDEO_SLOTS", "3")
+    assert TranscodeSettings().slots == {"video": 3, "audio": 1}
+    monkeypatch.setenv("MILLRACE_TRANSCODE_LANES", "")
+    assert TranscodeSettings().slots == {}
+    monkeypatch.setenv("MILLRACE_TRANSCODE_LANES", "vidoe")
+    with pytest.raises(ValidationError, match="no such lane: vidoe"):
+        TranscodeSettings()
+
+
+async def _keep() -> None:
+    pass
+
+
+def _delivery(subject: str, data: bytes, count: int = 1) -> Delivery:
+    return Delivery(subject, data, {}, count, _keep)
+
+
+def _consumer(plans: FakePlans, tasks: FakeTasks) -> Consumer:
+    storage = FakeStorage()
+    planner = Planner(engine=FakeEngine(), storage=storage, bucket="originals", plans=plans, limits=Limits())
+    worker = Worker(
+        engine=FakeEngine(),
+        storage=storage,
+        tasks=tasks,
+        announcer=FakeAnnouncer(),
+        slots=Slots("worker", {"image": 1}),
+        policy=WorkerPolicy(TranscodeSettings().lease, {"image": Limits()}, "originals", "delivery"),
+    )
+    return Consumer(planner, worker)
+
+
+async def test_messages_reach_the_use_cases() -> None:
+    plans, tasks = FakePlans(), FakeTasks()
+    consumer = _consumer(plans, tasks)
+    uploaded = events_pb2.MediaUploaded(
+        media_id=fakes.MEDIA_ID,
+        generation=1,
+        type=media_pb2.MEDIA_TYPE_IMAGE,
+        original=media_pb2.Original(
+            s3_key=fakes.ORIGINAL.s3_key, etag=fakes.ORIGINAL.etag, size_bytes=fakes.ORIGINAL.size_bytes
+        ),
+    )
+    await consumer.on_uploaded(_delivery("media.uploaded", uploaded.SerializeToString()))
+    assert len(plans.recorded) == 1
+    ready = events_pb2.TaskReady(task_id="task-1", media_id=fakes.MEDIA_ID, generation=1)
+    await consumer.on_task(_delivery("tasks.image", ready.SerializeToString()))
+    assert tasks.done is not None
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"", events_pb2.MediaUploaded(media_id="m").SerializeToString()])
+async def test_what_does_not_parse_is_discarded(data: bytes) -> None:
+    with pytest.raises(Discard):
+        await _consumer(FakePlans(), FakeTasks()).on_uploaded(_delivery("media.uploaded", data))
+
+
+async def test_workers_are_shown_by_slot() -> None:
+    slots = Slots("worker", {"image": 1, "video": 2})
+    servicer = TranscodeServicer(slots, Limits())
+    pulse = Pulse()
+    pulse.advance(0.5)
+    with slots.taken(Claimed(fakes.task(), 2), pulse):
+        answer = await servicer.GetWorkers(transcode_service_pb2.GetWorkersRequest(), None)  # type: ignore[arg-type]
+    assert [(slot.lane, slot.label, slot.attempt, slot.fraction) for slot in answer.slots] == [
+        ("image", "image", 2, 0.5),
+        ("video", "", 0, 0.0),
+        ("video", "", 0, 0.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (transcode_service_pb2.PreviewPlanRequest(width_px=1920, height_px=1080, duration_secs=1), "frame_rate"),
+        (
+            transcode_service_pb2.PreviewPlanRequest(
+                frame_rate=media_pb2.Rational(numerator=30, denominator=1), duration_secs=float("nan")
+            ),
+            "duration_secs",
+        ),
+    ],
+)
+async def test_a_preview_refuses_what_is_no_number(
+    request_: transcode_service_pb2.PreviewPlanRequest, field: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await TranscodeServicer(Slots("w", {}), Limits()).PreviewPlan(request_, None)  # type: ignore[arg-type]
+    assert caught.value.details["field"] == field

@@ -1,0 +1,130 @@
+import json
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.runtime.errors import InvalidArgument, NotFound, Stale, Unavailable
+from services.transcode.engine.errors import EngineCrashed
+from services.transcode.engine.limits import Limits
+from services.transcode.plan import ImageSpec, plan, spec_from_json
+from services.transcode.planner import PROBE_ATTEMPTS, Planner, Uploaded, cost_shares
+from services.transcode.preview import Shape, preview
+from services.transcode.source import MediaKind, RejectedSource, RejectionReason, SourceInfo, from_jsonable
+from tests.unit.pipeline import fakes
+from tests.unit.pipeline.fakes import FakeEngine, FakePlans, FakeStorage
+
+VIDEO = Uploaded(fakes.MEDIA_ID, 1, MediaKind.VIDEO, fakes.ORIGINAL)
+IMAGE = Uploaded(fakes.MEDIA_ID, 1, MediaKind.IMAGE, fakes.ORIGINAL)
+
+
+def planner(engine: FakeEngine, plans: FakePlans, storage: FakeStorage | None = None) -> Planner:
+    return Planner(engine=engine, storage=storage or FakeStorage(), bucket="originals", plans=plans, limits=Limits())
+
+
+async def test_a_video_becomes_a_task_a_step_and_sound_and_a_poster() -> None:
+    plans = FakePlans()
+    await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans).plan_media(VIDEO, delivery_count=1)
+    [(media_id, generation, source_json, tasks)] = plans.recorded
+    assert (media_id, generation) == (fakes.MEDIA_ID, 1)
+    assert [(task.label, task.lane) for task in tasks] == [
+        ("1080p", "video"),
+        ("720p", "video"),
+        ("480p", "video"),
+        ("360p", "video"),
+        ("audio", "audio"),
+        ("poster", "image"),
+    ]
+    assert from_jsonable(SourceInfo, json.loads(source_json)) == fakes.VIDEO_SOURCE
+    specs = tuple(spec_from_json(json.loads(task.spec_json)) for task in tasks)
+    assert specs == plan(fakes.VIDEO_SOURCE, MediaKind.VIDEO)
+    assert sum(task.cost_share for task in tasks) == 1.0
+
+
+async def test_an_image_becomes_one_task() -> None:
+    plans = FakePlans()
+    await planner(FakeEngine(), plans).plan_media(IMAGE, delivery_count=1)
+    [(_, _, _, tasks)] = plans.recorded
+    assert [(task.label, task.lane, task.cost_share) for task in tasks] == [("image", "image", 1.0)]
+
+
+async def test_a_video_announced_as_an_image_fails_with_a_reason() -> None:
+    plans = FakePlans()
+    await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans).plan_media(IMAGE, delivery_count=1)
+    assert [failure.reason for failure in plans.failed] == ["kind_mismatch"]
+    assert plans.recorded == []
+
+
+async def test_a_refused_original_fails_with_a_reason() -> None:
+    plans = FakePlans()
+    refused = RejectedSource(RejectionReason.NOT_MEDIA, "the file is a web page")
+    await planner(FakeEngine(found=refused), plans).plan_media(VIDEO, delivery_count=1)
+    [failure] = plans.failed
+    assert failure.reason == "not_media"
+    assert failure.message.startswith("The file is a web page. ")
+
+
+async def test_an_original_that_was_overwritten_fails_at_once() -> None:
+    plans = FakePlans()
+    await planner(FakeEngine(), plans, FakeStorage(etag="other")).plan_media(IMAGE, delivery_count=1)
+    assert [failure.reason for failure in plans.failed] == ["original_changed"]
+
+
+@pytest.mark.parametrize("error", [Stale("overtaken"), NotFound("deleted")])
+async def test_an_overtaken_generation_is_dropped(error: Exception) -> None:
+    await planner(FakeEngine(), FakePlans(error=error)).plan_media(IMAGE, delivery_count=1)
+
+
+async def test_without_metadata_the_message_comes_again() -> None:
+    with pytest.raises(Unavailable):
+        await planner(FakeEngine(), FakePlans(error=Unavailable("down"))).plan_media(IMAGE, delivery_count=1)
+
+
+async def test_a_probe_that_crashes_is_repeated_and_then_fails_the_media() -> None:
+    plans = FakePlans()
+    poisoned = planner(FakeEngine(found=EngineCrashed("SIGSEGV")), plans)
+    for count in range(1, PROBE_ATTEMPTS):
+        with pytest.raises(EngineCrashed):
+            await poisoned.plan_media(VIDEO, delivery_count=count)
+    assert plans.failed == []
+    await poisoned.plan_media(VIDEO, delivery_count=PROBE_ATTEMPTS)
+    assert [failure.reason for failure in plans.failed] == ["engine_crashed"]
+
+
+@given(st.lists(st.integers(1, 10**15), min_size=1, max_size=20))
+def test_cost_shares_add_up_to_one(costs: list[int]) -> None:
+    shares = cost_shares([ImageSpec("image", (1,), cost) for cost in costs])
+    assert sum(shares[:-1]) + shares[-1] == 1.0
+    assert all(-1e-9 <= share <= 1 for share in shares)
+
+
+def test_a_preview_is_the_plan() -> None:
+    shape = Shape(1080, 1920, Fraction(30), Fraction(60), has_audio=False)
+    rendered = preview(shape, Limits())
+    assert [(item.label, item.width_px, item.height_px) for item in rendered] == [
+        ("1080p", 1080, 1920),
+        ("720p", 720, 1280),
+        ("480p", 480, 854),
+        ("360p", 360, 640),
+        ("poster", 0, 0),
+    ]
+    assert rendered[0].max_bps == 5_000_000
+    assert sum(item.cost_share for item in rendered) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "field"),
+    [
+        (Shape(0, 1080, Fraction(30), Fraction(1), has_audio=True), "width_px"),
+        (Shape(1920, 1, Fraction(30), Fraction(1), has_audio=True), "height_px"),
+        (Shape(99_999, 99_999, Fraction(30), Fraction(1), has_audio=True), "width_px"),
+        (Shape(1920, 1080, Fraction(0), Fraction(1), has_audio=True), "frame_rate"),
+        (Shape(1920, 1080, Fraction(30), Fraction(0), has_audio=True), "duration_secs"),
+        (Shape(1920, 1080, Fraction(30), Fraction(10**9), has_audio=True), "duration_secs"),
+    ],
+)
+def test_a_preview_names_what_is_out_of_bounds(shape: Shape, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        preview(shape, Limits())
+    assert caught.value.details == {"field": field}

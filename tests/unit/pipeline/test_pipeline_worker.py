@@ -1,0 +1,288 @@
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from services.runtime.errors import NotFound, Stale, Unavailable
+from services.transcode.engine.errors import EngineCrashed, EngineTimeout
+from services.transcode.engine.limits import Limits
+from services.transcode.engine.outcome import Outcome
+from services.transcode.plan import VideoSpec, plan
+from services.transcode.slots import Slots
+from services.transcode.source import MediaKind, RejectedSource, RejectionReason
+from services.transcode.worker import Worker, WorkerPolicy
+from tests.unit.pipeline import fakes
+from tests.unit.pipeline.fakes import FakeAnnouncer, FakeEngine, FakeStorage, FakeTasks, Job
+
+FOLDER = "abc/media/1/token/image/a1"
+
+
+@dataclass
+class Rig:
+    """A worker among fakes, with a lease short enough to wait for."""
+
+    engine: FakeEngine = field(default_factory=FakeEngine)
+    storage: FakeStorage = field(default_factory=FakeStorage)
+    tasks: FakeTasks = field(default_factory=FakeTasks)
+    announcer: FakeAnnouncer = field(default_factory=FakeAnnouncer)
+    slots: Slots = field(default_factory=lambda: Slots("worker-1", {"image": 1, "video": 1}))
+    lease: timedelta = timedelta(seconds=0.09)
+    kept: int = 0
+
+    async def keep(self) -> None:
+        self.kept += 1
+
+    async def work(self) -> timedelta | None:
+        policy = WorkerPolicy(
+            lease=self.lease,
+            limits={"image": Limits(), "video": Limits()},
+            originals_bucket="originals",
+            delivery_bucket="delivery",
+        )
+        worker = Worker(
+            engine=self.engine,
+            storage=self.storage,
+            tasks=self.tasks,
+            announcer=self.announcer,
+            slots=self.slots,
+            policy=policy,
+        )
+        return await worker.work(self.tasks.task.ref, self.keep)
+
+    @property
+    def delivered(self) -> dict[str, bytes]:
+        return {key: data for (bucket, key), data in self.storage.objects.items() if bucket == "delivery"}
+
+
+async def test_stores_artifacts_below_its_attempt_and_records_the_result() -> None:
+    rig = Rig()
+    assert await rig.work() is None
+    assert rig.delivered == {f"{FOLDER}/1200.jpg": b"jpeg"}
+    assert rig.tasks.done is not None
+    assert rig.tasks.done.stored["1200.jpg"].s3_key == f"{FOLDER}/1200.jpg"
+    assert rig.tasks.failures == []
+    assert rig.announcer.announced[-1].fraction == 1.0
+
+
+async def test_a_video_track_keeps_every_segment() -> None:
+    spec = next(spec for spec in plan(fakes.VIDEO_SOURCE, MediaKind.VIDEO) if spec.label == "720p")
+    assert isinstance(spec, VideoSpec)
+    rig = Rig(engine=FakeEngine(fakes.make_track), tasks=FakeTasks(fakes.task(spec, lane="video")))
+    assert await rig.work() is None
+    folder = "abc/media/1/token/720p/a1"
+    assert rig.delivered.keys() == {f"{folder}/{name}" for name in ("init.mp4", "seg_00000.m4s", "seg_00001.m4s")}
+
+
+async def test_the_same_message_again_after_completion_does_nothing() -> None:
+    rig = Rig()
+    await rig.work()
+    await rig.work()
+    assert rig.engine.began == 1
+
+
+async def test_a_held_task_comes_again_when_its_lease_ends() -> None:
+    rig = Rig(tasks=FakeTasks(held_for=timedelta(seconds=7)))
+    assert await rig.work() == timedelta(seconds=7)
+    assert rig.engine.began == 0
+
+
+async def test_a_task_nobody_knows_is_settled() -> None:
+    rig = Rig(tasks=FakeTasks(script={"claim": [NotFound("no such task")]}))
+    assert await rig.work() is None
+
+
+async def test_without_metadata_the_message_comes_again() -> None:
+    rig = Rig(tasks=FakeTasks(script={"claim": [Unavailable("down")]}))
+    with pytest.raises(Unavailable):
+        await rig.work()
+
+
+async def test_a_refused_source_fails_for_good_with_advice() -> None:
+    refused = RejectedSource(RejectionReason.TRUNCATED, "the file ends in the middle")
+    rig = Rig(engine=FakeEngine(fakes.raising(refused)))
+    assert await rig.work() is None
+    [(failure, permanent, release)] = rig.tasks.failures
+    assert failure.reason == "truncated"
+    assert failure.message == f"The file ends in the middle. {RejectionReason.TRUNCATED.advice}"
+    assert permanent
+    assert not release
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (EngineCrashed("killed", "stderr"), "engine_crashed"),
+        (EngineTimeout("stalled"), "engine_timeout"),
+        (Unavailable("storage"), "storage_unavailable"),
+        (ZeroDivisionError(), "internal"),
+    ],
+)
+async def test_other_failures_leave_another_attempt(error: Exception, reason: str) -> None:
+    rig = Rig(engine=FakeEngine(fakes.raising(error)))
+    assert await rig.work() is None
+    [(failure, permanent, release)] = rig.tasks.failures
+    assert (failure.reason, permanent, release) == (reason, False, False)
+
+
+async def test_a_failed_upload_ends_the_child_and_the_attempt() -> None:
+    async def endless(job: Job) -> Outcome:
+        await job.sink(fakes.JPEG)
+        return await fakes.hang(job)
+
+    rig = Rig(engine=FakeEngine(endless), storage=FakeStorage(put_error=Unavailable("503")))
+    assert await rig.work() is None
+    assert rig.tasks.failures[0][0].reason == "storage_unavailable"
+    assert rig.engine.ended == 1
+
+
+async def test_an_original_that_was_overwritten_fails_for_good() -> None:
+    rig = Rig(storage=FakeStorage(etag="other"))
+    await rig.work()
+    [(failure, permanent, _)] = rig.tasks.failures
+    assert (failure.reason, permanent) == ("original_changed", True)
+
+
+async def test_a_put_whose_reply_was_lost_is_no_failure() -> None:
+    rig = Rig(storage=FakeStorage(lose_put_replies=True))
+    await rig.work()
+    assert rig.tasks.done is not None
+
+
+async def test_other_bytes_under_its_key_fail_the_attempt() -> None:
+    rig = Rig()
+    rig.storage.objects["delivery", f"{FOLDER}/1200.jpg"] = b"somebody else's"
+    await rig.work()
+    assert rig.tasks.done is None
+    assert rig.delivered[f"{FOLDER}/1200.jpg"] == b"somebody else's"
+
+
+async def test_an_outcome_must_match_its_artifacts() -> None:
+    async def lies(job: Job) -> Outcome:
+        return fakes.IMAGES
+
+    rig = Rig(engine=FakeEngine(lies))
+    await rig.work()
+    assert rig.tasks.failures[0][0].reason == "engine_crashed"
+
+
+async def test_lease_and_message_are_held_while_frames_advance() -> None:
+    async def slow(job: Job) -> Outcome:
+        for step in range(30):
+            await asyncio.sleep(0.01)
+            job.on_progress(step / 30)
+        return await fakes.make_image(job)
+
+    rig = Rig(engine=FakeEngine(slow))
+    await rig.work()
+    assert rig.tasks.renewals >= 5
+    assert rig.kept >= 5
+
+
+async def test_nothing_is_held_while_nothing_advances() -> None:
+    async def stuck(job: Job) -> Outcome:
+        await asyncio.sleep(0.3)
+        raise EngineTimeout("no progress")
+
+    rig = Rig(engine=FakeEngine(stuck))
+    await rig.work()
+    assert rig.tasks.renewals == 1  # the first beat: having begun counts
+    assert rig.kept == 1
+
+
+async def test_a_refused_renewal_ends_the_child_at_once_and_records_nothing() -> None:
+    rig = Rig(engine=FakeEngine(fakes.hang), tasks=FakeTasks(script={"renew": [Stale("overtaken")]}))
+    began = time.monotonic()
+    assert await rig.work() is None
+    assert time.monotonic() - began < 1
+    assert rig.engine.ended == 1
+    assert rig.tasks.failures == []
+    assert rig.tasks.done is None
+
+
+async def test_a_lost_renewal_is_survived() -> None:
+    async def slow(job: Job) -> Outcome:
+        await asyncio.sleep(0.1)
+        return await fakes.make_image(job)
+
+    rig = Rig(engine=FakeEngine(slow), tasks=FakeTasks(script={"renew": [Unavailable("restarting")]}))
+    await rig.work()
+    assert rig.tasks.done is not None
+
+
+async def test_a_zombie_cannot_complete_and_harms_nothing() -> None:
+    rig = Rig()
+
+    async def overtaken(job: Job) -> Outcome:
+        rig.tasks.attempt += 1  # meanwhile another worker claimed
+        return await fakes.make_image(job)
+
+    rig.engine.behaviour = overtaken
+    assert await rig.work() is None
+    assert rig.tasks.done is None
+    assert rig.tasks.failures == []
+    assert set(rig.delivered) == {f"{FOLDER}/1200.jpg"}
+
+
+async def test_a_result_waits_for_metadata_to_come_back() -> None:
+    rig = Rig(tasks=FakeTasks(script={"complete": [Unavailable("restarting")]}), lease=timedelta(seconds=5))
+    await rig.work()
+    assert rig.tasks.done is not None
+    assert rig.engine.began == 1
+
+
+async def test_a_result_that_cannot_be_recorded_comes_again() -> None:
+    down: list[Exception] = [Unavailable("down")] * 9
+    rig = Rig(tasks=FakeTasks(script={"complete": down, "fail": list(down)}))
+    with pytest.raises(Unavailable):
+        await rig.work()
+
+
+async def test_stopping_ends_the_child_and_gives_the_task_back() -> None:
+    began = asyncio.Event()
+
+    async def hang(job: Job) -> Outcome:
+        began.set()
+        return await fakes.hang(job)
+
+    rig = Rig(engine=FakeEngine(hang), lease=timedelta(seconds=30))
+    work = asyncio.create_task(rig.work())
+    await began.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert rig.engine.ended == 1
+    [(failure, permanent, release)] = rig.tasks.failures
+    assert (failure.reason, permanent, release) == ("worker_stopping", False, True)
+
+
+async def test_progress_is_announced_at_most_four_times_a_second() -> None:
+    async def fast(job: Job) -> Outcome:
+        for step in range(100):
+            await asyncio.sleep(0.005)
+            job.on_progress(step / 100)
+        return await fakes.make_image(job)
+
+    rig = Rig(engine=FakeEngine(fast))
+    began = time.monotonic()
+    await rig.work()
+    fractions = [progress.fraction for progress in rig.announcer.announced]
+    assert len(fractions) <= 2 + 4 * (time.monotonic() - began)
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+
+
+async def test_slots_show_what_is_in_hand() -> None:
+    rig = Rig()
+    seen: list[tuple[str, str, int, float]] = []
+
+    async def looks(job: Job) -> Outcome:
+        job.on_progress(0.4)
+        seen.extend((lane, work[0].task.label, work[0].attempt, work[1].fraction) for lane, work in rig.slots if work)
+        return await fakes.make_image(job)
+
+    rig.engine.behaviour = looks
+    await rig.work()
+    assert seen == [("image", "image", 1, 0.4)]
+    assert [work for _, work in rig.slots] == [None, None]
