@@ -19,7 +19,7 @@ from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
 from services.transcode.originals import Original, OriginalChanged, OriginalMissing, RangeReader
-from services.transcode.plan import AudioSpec, TaskSpec, VideoSpec, plan, spec_to_json
+from services.transcode.plan import AudioSpec, ImageSpec, PosterSpec, TaskSpec, VideoSpec, plan, spec_to_json
 from services.transcode.source import MediaKind, RejectedSource, SourceInfo, to_jsonable
 from services.transcode.tasks import Failure
 
@@ -160,16 +160,16 @@ def _planned(source: SourceInfo, kind: MediaKind) -> tuple[PlannedTask, ...]:
 
 
 def lane_of(spec: TaskSpec) -> str:
-    """The lane a task waits in: what fills a core apart from what is quick.
+    """The lane a task waits in.
 
-    A poster is a still like any other; it must not wait behind the encodes whose media it announces.
+    A poster is a still, but it takes the memory of a video's decoder: workers of the image lane stay small.
     """
     match spec:
-        case VideoSpec():
+        case VideoSpec() | PosterSpec():
             return LANE_VIDEO
         case AudioSpec():
             return LANE_AUDIO
-        case _:
+        case ImageSpec():
             return LANE_IMAGE
 
 

@@ -30,7 +30,7 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     transcode_image_slots: int = Field(2, ge=1, le=256)
     transcode_audio_slots: int = Field(1, ge=1, le=256)
 
-    transcode_lease_s: float = Field(30.0, ge=1.0, le=600.0, description="a dead worker's task waits this long")
+    task_lease_s: float = Field(30.0, ge=1.0, le=600.0, description="a dead worker's task waits this long")
     transcode_grace_s: float = Field(20.0, ge=0.0, le=3600.0, description="for tasks in hand when told to stop")
 
     transcode_probe_wall_clock_s: float = Field(
@@ -68,7 +68,7 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     @property
     def lease(self) -> timedelta:
         """How long a claim lasts without renewal."""
-        return timedelta(seconds=self.transcode_lease_s)
+        return timedelta(seconds=self.task_lease_s)
 
     @property
     def grace(self) -> timedelta:

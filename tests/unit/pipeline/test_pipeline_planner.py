@@ -34,7 +34,7 @@ async def test_a_video_becomes_a_task_a_step_and_sound_and_a_poster() -> None:
         ("480p", "video"),
         ("360p", "video"),
         ("audio", "audio"),
-        ("poster", "image"),
+        ("poster", "video"),
     ]
     assert from_jsonable(SourceInfo, json.loads(source_json)) == fakes.VIDEO_SOURCE
     specs = tuple(spec_from_json(json.loads(task.spec_json)) for task in tasks)
