@@ -43,12 +43,13 @@ class Picture:
             self._particles(),
             self._rippling_weave(),
         )
-        # Slow washes of colour, one for each scene: chroma at half the size.
+        # Slow washes of colour, one for each scene: chroma at half the size, whole waves so that it can roll.
         y, x = np.mgrid[0 : height_px // 2, 0 : width_px // 2]
+        across, down = 2 * np.pi * x / (width_px // 2), 2 * np.pi * y / (height_px // 2)
         self._washes = [
             (
-                (128 + 36 * np.sin(x / width_px * (3 + n) + n)).astype(np.uint8),
-                (128 + 36 * np.cos(y / height_px * (4 - n) + 2 * n)).astype(np.uint8),
+                (128 + 36 * np.sin(across * (1 + n % 2) + n)).astype(np.uint8),
+                (128 + 36 * np.cos(down + across + 2 * n)).astype(np.uint8),
             )
             for n in range(len(self._scenes))
         ]

@@ -31,7 +31,8 @@ def paced(frames: Iterable[Timed[F]], frame_rate: Fraction, origin_s: Fraction) 
     Args:
         frames: in order of presentation.
         frame_rate: slots a second.
-        origin_s: the time of slot 0; what is shown before belongs to slot 0.
+        origin_s: the time of slot 0. Of what is shown before, the last is kept; the first frame also fills
+            the slots before its own.
 
     Yields:
         Each frame that is shown at all with the slots that it fills. Ranges are adjacent, in order, not
@@ -58,4 +59,4 @@ def paced(frames: Iterable[Timed[F]], frame_rate: Fraction, origin_s: Fraction) 
 
 
 def _slot(at_s: Fraction, frame_rate: Fraction, origin_s: Fraction) -> int:
-    return max(0, floor((at_s - origin_s) * frame_rate + Fraction(1, 2)))
+    return floor((at_s - origin_s) * frame_rate + Fraction(1, 2))

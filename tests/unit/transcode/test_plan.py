@@ -1,0 +1,177 @@
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.transcode.plan import (
+    AudioSpec,
+    ImageSpec,
+    PosterSpec,
+    TaskSpec,
+    VideoSpec,
+    output_frame_rate,
+    plan,
+    spec_from_json,
+    spec_to_json,
+)
+from services.transcode.source import (
+    AudioStreamInfo,
+    ColourInfo,
+    ContainerFormat,
+    ImageInfo,
+    MediaKind,
+    RejectedSource,
+    RejectionReason,
+    SourceInfo,
+    VideoStreamInfo,
+    from_jsonable,
+    to_jsonable,
+)
+
+NTSC = Fraction(30_000, 1001)
+
+VIDEO = VideoStreamInfo(
+    stream_index=0,
+    codec="h264",
+    pix_fmt="yuv420p",
+    coded_width_px=1920,
+    coded_height_px=1080,
+    display_width_px=1920,
+    display_height_px=1080,
+    rotation_degrees=0,
+    sample_aspect_ratio=Fraction(1),
+    frame_rate=Fraction(30),
+    frame_count=360,
+    start_s=Fraction(0),
+    interlaced=False,
+    colour=ColourInfo(primaries=1, transfer=1, matrix=1, full_range=False),
+)
+SOURCE = SourceInfo(
+    kind=MediaKind.VIDEO,
+    container=ContainerFormat.MP4,
+    size_bytes=20_000_000,
+    duration_s=Fraction(12),
+    video=VIDEO,
+    audio=(AudioStreamInfo(stream_index=1, codec="aac", channels=6, sample_rate_hz=44_100, language="eng"),),
+    image=None,
+)
+PHOTO = SourceInfo(
+    kind=MediaKind.IMAGE,
+    container=ContainerFormat.JPEG,
+    size_bytes=3_000_000,
+    duration_s=Fraction(0),
+    video=None,
+    audio=(),
+    image=ImageInfo(width_px=3000, height_px=4000, orientation=6, has_alpha=False, frame_count=1),
+)
+
+rates = st.one_of(
+    st.sampled_from([Fraction(24_000, 1001), NTSC, Fraction(60_000, 1001), Fraction(25), Fraction(120)]),
+    st.fractions(min_value=Fraction(1, 10), max_value=1000, max_denominator=100_000),
+)
+
+
+def at_rate(rate: Fraction, seconds: Fraction) -> SourceInfo:
+    return replace(SOURCE, duration_s=seconds, video=replace(VIDEO, frame_rate=rate, frame_count=None))
+
+
+def video_specs(specs: tuple[TaskSpec, ...]) -> list[VideoSpec]:
+    return [spec for spec in specs if isinstance(spec, VideoSpec)]
+
+
+def test_a_video_gets_its_ladder_then_audio_then_a_poster() -> None:
+    specs = plan(SOURCE, MediaKind.VIDEO)
+    assert [spec.label for spec in specs] == ["1080p", "720p", "480p", "360p", "audio", "poster"]
+    audio, poster = specs[4], specs[5]
+    assert isinstance(audio, AudioSpec)
+    assert (audio.channels, audio.bitrate_bps, audio.sample_rate_hz) == (2, 128_000, 48_000)
+    assert isinstance(poster, PosterSpec)
+    assert poster.at_s == 1
+    assert all(spec.cost > 0 for spec in specs)
+    costs = [spec.cost for spec in video_specs(specs)]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_a_silent_video_gets_no_audio() -> None:
+    assert "audio" not in [spec.label for spec in plan(replace(SOURCE, audio=()), MediaKind.VIDEO)]
+
+
+def test_an_image_is_one_task() -> None:
+    (spec,) = plan(PHOTO, MediaKind.IMAGE)
+    assert isinstance(spec, ImageSpec)
+    assert spec.sizes_px == (1200, 600, 150)
+
+
+@pytest.mark.parametrize(("source", "announced"), [(SOURCE, MediaKind.IMAGE), (PHOTO, MediaKind.VIDEO)])
+def test_the_other_kind_is_refused(source: SourceInfo, announced: MediaKind) -> None:
+    with pytest.raises(RejectedSource) as rejection:
+        plan(source, announced)
+    assert rejection.value.reason is RejectionReason.KIND_MISMATCH
+    assert rejection.value.reason.advice
+
+
+@given(rates, st.fractions(min_value=Fraction(1, 5), max_value=4000, max_denominator=1000))
+def test_all_renditions_share_borders_and_segments_last_2_to_6_s(rate: Fraction, seconds: Fraction) -> None:
+    specs = plan(at_rate(rate, seconds), MediaKind.VIDEO)
+    timelines = {spec.timeline for spec in specs if isinstance(spec, VideoSpec | AudioSpec)}
+    (timeline,) = timelines
+    assert timeline.frame_rate <= 60
+    assert timeline.segment_frames % timeline.gop_frames == 0
+    assert 2 <= timeline.segment_frames / timeline.frame_rate <= 6
+    full = timeline.segment_frames * (timeline.segment_count - 1)
+    assert full < timeline.frame_count <= full + timeline.segment_frames
+
+
+@given(rates)
+def test_the_plan_survives_json(rate: Fraction) -> None:
+    for source in (at_rate(rate, Fraction(77, 3)), PHOTO):
+        for spec in plan(source, source.kind):
+            assert spec_from_json(json.loads(json.dumps(spec_to_json(spec)))) == spec
+        assert from_jsonable(SourceInfo, json.loads(json.dumps(to_jsonable(source)))) == source
+
+
+@pytest.mark.parametrize("data", [{}, {"kind": "video"}, {"kind": "opera"}, {"kind": "image", "label": 7}])
+def test_what_is_no_spec_is_refused(data: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"kind of task|JSON form"):
+        spec_from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("source_rate", "expected"),
+    [
+        (Fraction(30), Fraction(30)),
+        (Fraction(2997, 100), NTSC),
+        (Fraction("29.97002"), NTSC),
+        (Fraction(24), Fraction(24)),
+        (Fraction("23.976"), Fraction(24_000, 1001)),
+        (Fraction(120_000, 1001), Fraction(60_000, 1001)),
+        (Fraction(120), Fraction(60)),
+        (Fraction(240), Fraction(60)),
+        (Fraction(90), Fraction(45)),
+        (Fraction(1, 2), Fraction(1)),
+    ],
+)
+def test_frame_rates(source_rate: Fraction, expected: Fraction) -> None:
+    assert output_frame_rate(source_rate) == expected
+
+
+@pytest.mark.parametrize(
+    ("rate", "count", "expected"),
+    [(Fraction(30), 359, 359), (Fraction(60), 720, 720), (Fraction(120), 1440, 720), (Fraction(30), 90, 360)],
+)
+def test_the_frame_count_is_the_sources_unless_the_clock_contradicts(rate: Fraction, count: int, expected: int) -> None:
+    source = replace(SOURCE, video=replace(VIDEO, frame_rate=rate, frame_count=count))
+    assert video_specs(plan(source, MediaKind.VIDEO))[0].timeline.frame_count == expected
+
+
+def test_high_frame_rates_get_more_bits() -> None:
+    slow = video_specs(plan(SOURCE, MediaKind.VIDEO))[0]
+    fast = video_specs(plan(at_rate(Fraction(60), Fraction(12)), MediaKind.VIDEO))[0]
+    assert fast.maxrate_bps == slow.maxrate_bps * 3 // 2
+
+
+def test_every_reason_tells_the_owner_what_to_do() -> None:
+    assert all(reason.advice.endswith(".") for reason in RejectionReason)

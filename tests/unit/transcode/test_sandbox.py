@@ -1,0 +1,67 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ATTEMPTS = """
+import json, os, signal, socket, subprocess, sys, threading
+from services.transcode.engine import sandbox
+
+states = sandbox.enter(1 << 30, 60)
+attempts = {
+    "read a file": lambda: open("/etc/passwd"),
+    "write a file": lambda: open("/tmp/millrace-escape", "w"),
+    "list a directory": lambda: os.listdir("/"),
+    "remove a file": lambda: os.unlink("/tmp/millrace-escape"),
+    "make a socket": lambda: socket.socket(),
+    "make a local socket": lambda: socket.socketpair(),
+    "run a program": lambda: os.execv("/bin/true", ["true"]),
+    "run a command": lambda: subprocess.run(["/bin/true"]),
+    "fork": os.fork,
+    "signal the parent": lambda: os.kill(os.getppid(), 0),
+    "take all memory": lambda: bytearray(2 << 30),
+}
+outcomes = {}
+for name, attempt in attempts.items():
+    try:
+        attempt()
+    except (OSError, MemoryError) as error:
+        outcomes[name] = type(error).__name__
+    else:
+        outcomes[name] = "allowed"
+thread = threading.Thread(target=lambda: outcomes.update(thread="ran"))
+thread.start()
+thread.join()
+print(json.dumps({"states": states, "outcomes": outcomes}), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, dict[str, str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", ATTEMPTS],
+        capture_output=True,
+        check=True,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    found: dict[str, dict[str, str]] = json.loads(done.stdout)
+    return found
+
+
+def test_every_layer_says_its_state(report: dict[str, dict[str, str]]) -> None:
+    assert set(report["states"]) == {"rlimits", "no_new_privs", "landlock", "seccomp"}
+    assert report["states"]["rlimits"] == report["states"]["no_new_privs"] == "on"
+    assert all(state.startswith(("on", "missing: ")) for state in report["states"].values())
+
+
+def test_nothing_gets_out(report: dict[str, dict[str, str]]) -> None:
+    if not report["states"]["seccomp"].startswith("on"):
+        pytest.skip(f"this kernel has no seccomp filters: {report['states']['seccomp']}")
+    outcomes = dict(report["outcomes"])
+    assert outcomes.pop("thread") == "ran"
+    assert outcomes.pop("take all memory") == "MemoryError"
+    assert set(outcomes.values()) == {"PermissionError"}, outcomes

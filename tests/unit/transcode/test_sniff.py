@@ -1,0 +1,62 @@
+import struct
+
+import pytest
+
+from services.transcode.engine.sniff import sniff
+from services.transcode.source import ContainerFormat, MediaKind, RejectedSource, RejectionReason
+
+ACCEPTED = {
+    "mp4": (b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00", ContainerFormat.MP4),
+    "mov": (b"\x00\x00\x00\x14ftypqt  \x00\x00\x00\x00", ContainerFormat.MP4),
+    "old QuickTime": (b"\x00\x00\x00\x08wide\x00\x00\x00\x00mdat", ContainerFormat.MP4),
+    "matroska": (b"\x1aE\xdf\xa3\x01\x00\x00\x00", ContainerFormat.MATROSKA),
+    "transport stream": ((b"G" + bytes(187)) * 4, ContainerFormat.MPEG_TS),
+    "avi": (b"RIFF\x00\x00\x00\x00AVI LIST", ContainerFormat.AVI),
+    "jpeg": (b"\xff\xd8\xff\xe1", ContainerFormat.JPEG),
+    "png": (b"\x89PNG\r\n\x1a\n", ContainerFormat.PNG),
+    "webp": (b"RIFF\x00\x00\x00\x00WEBPVP8 ", ContainerFormat.WEBP),
+    "gif": (b"GIF89a", ContainerFormat.GIF),
+}
+
+REFUSED = {
+    "nothing": (b"", RejectionReason.EMPTY),
+    "HLS playlist": (b"#EXTM3U\n#EXTINF:4,\nhttp://x/", RejectionReason.UNSUPPORTED_FORMAT),
+    "HLS playlist after blanks": (b"\xef\xbb\xbf \n#EXTM3U", RejectionReason.UNSUPPORTED_FORMAT),
+    "DASH manifest": (b"<MPD xmlns=", RejectionReason.UNSUPPORTED_FORMAT),
+    "concat script": (b"ffconcat version 1.0\nfile /etc/passwd", RejectionReason.UNSUPPORTED_FORMAT),
+    "SDP": (b"v=0\r\no=- 0 0 IN IP4 127.0.0.1", RejectionReason.UNSUPPORTED_FORMAT),
+    "SVG": (b"<svg onload='x'>", RejectionReason.UNSUPPORTED_FORMAT),
+    "XML": (b"<?xml version='1.0'?><svg/>", RejectionReason.UNSUPPORTED_FORMAT),
+    "HTML": (b"<!DOCTYPE html><script>", RejectionReason.UNSUPPORTED_FORMAT),
+    "zip": (b"PK\x03\x04", RejectionReason.UNSUPPORTED_FORMAT),
+    "heic": (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00", RejectionReason.UNSUPPORTED_FORMAT),
+    "wave": (b"RIFF\x00\x00\x00\x00WAVEfmt ", RejectionReason.UNSUPPORTED_FORMAT),
+    "program": (b"\x7fELF\x02\x01\x01", RejectionReason.NOT_MEDIA),
+    "text": (b"Good morning, " * 100, RejectionReason.NOT_MEDIA),
+    "one sync byte": (b"G" + bytes(600), RejectionReason.NOT_MEDIA),
+    "zeros": (bytes(4096), RejectionReason.NOT_MEDIA),
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_what_is_taken(name: str) -> None:
+    head, expected = ACCEPTED[name]
+    assert sniff(head) is expected
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name: str) -> None:
+    head, reason = REFUSED[name]
+    with pytest.raises(RejectedSource) as rejection:
+        sniff(head)
+    assert rejection.value.reason is reason
+
+
+def test_each_format_belongs_to_one_pipeline() -> None:
+    images = {f for f in ContainerFormat if f.kind is MediaKind.IMAGE}
+    assert images == {ContainerFormat.JPEG, ContainerFormat.PNG, ContainerFormat.WEBP, ContainerFormat.GIF}
+
+
+def test_every_first_box_of_a_playable_iso_file_is_taken() -> None:
+    for kind in (b"ftyp", b"moov", b"mdat", b"free", b"skip"):
+        assert sniff(struct.pack(">I4s", 24, kind) + bytes(16)) is ContainerFormat.MP4
