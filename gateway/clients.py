@@ -25,8 +25,8 @@ _Check: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequ
 class Clients:
     """Stubs, and the channel of each service by name."""
 
-    upload: upload_service_pb2_grpc.UploadServiceAsyncStub
-    metadata: metadata_service_pb2_grpc.MetadataServiceAsyncStub
+    upload: "upload_service_pb2_grpc.UploadServiceAsyncStub"
+    metadata: "metadata_service_pb2_grpc.MetadataServiceAsyncStub"
     channels: dict[str, grpc.aio.Channel]
 
     async def is_serving(self, name: str) -> bool:

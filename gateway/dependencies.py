@@ -54,6 +54,7 @@ async def _caller(
 
 
 def _media_id(
+    caller: Annotated[Caller, Depends(_caller)],  # so that strangers hear 401 whatever the identifier looks like
     media_id: Annotated[str, Path(description="UUIDv7 of the media", examples=[models.EXAMPLE_ID])],
 ) -> str:
     parsed = str(ids.parse_media_id(media_id))

@@ -102,6 +102,7 @@ _STATUS_REASONS: Final = {
     405: ("METHOD_NOT_ALLOWED", "See the `Allow` header, and /docs."),
     413: ("BODY_TOO_LARGE", "Send a smaller body; files go straight to object storage."),
 }
+"""What HTTP itself refuses: reason, and what the client may do."""
 
 
 def install(app: FastAPI) -> None:
