@@ -21,7 +21,7 @@ from rich.console import Console
 
 from millrace import Client, Media, MillraceError, Update, upload, wait_until_published
 from millrace.board import Board, board_for
-from millrace.report import sentence
+from millrace.report import sentence, word_for
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SAMPLES = (CHECKOUT / "samples" / "millrace-1080p30.mp4", CHECKOUT / "samples" / "photo-4000.jpg")
@@ -148,16 +148,20 @@ async def _publish_all(client: Client, files: Sequence[Path], board: Board) -> l
 
     async def one(path: Path) -> Published:
         row = board.row(path.name)
-        async with one_at_a_time:
-            stages = Stages(time.monotonic())
-            media = await upload(client, path, on_progress=row.sent)
-            stages.end("uploaded")
+        try:
+            async with one_at_a_time:
+                stages = Stages(time.monotonic())
+                media = await upload(client, path, on_progress=row.sent)
+                stages.end("uploaded")
 
-        def show(update: Update) -> None:
-            row.processed(update)
-            stages.observe(update)
+            def show(update: Update) -> None:
+                row.processed(update)
+                stages.observe(update)
 
-        media = await wait_until_published(client, media.media_id, on_update=show)
+            media = await wait_until_published(client, media.media_id, on_update=show)
+        except MillraceError as error:
+            row.ended(word_for(error), ok=False)
+            raise
         stages.end("published")
         row.ended("published", ok=True)
         return Published(media, stages)

@@ -178,12 +178,12 @@ class _PlainRow:
     def _is_due(self, phase: str, fraction: float) -> bool:
         now_s = time.monotonic()
         if phase != self._phase:
-            self._phase, self._began_s, self._printed_fraction = phase, now_s, 0.0
-        elif fraction < 1.0 and fraction - self._printed_fraction < _PLAIN_STEP:
-            if now_s - self._printed_s < _PLAIN_PAUSE_S or fraction <= self._printed_fraction:
+            self._phase, self._began_s = phase, now_s
+        else:
+            is_step = fraction >= 1.0 or fraction - self._printed_fraction >= _PLAIN_STEP
+            is_late = now_s - self._printed_s >= _PLAIN_PAUSE_S
+            if fraction <= self._printed_fraction or not (is_step or is_late):
                 return False
-        elif fraction <= self._printed_fraction:
-            return False
         self._printed_s, self._printed_fraction = now_s, fraction
         return True
 

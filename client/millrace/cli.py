@@ -185,7 +185,7 @@ def main() -> None:
 def _run(url: str, token: str, token_file: Path | None, work: Callable[[Client], Awaitable[int]]) -> None:
     """Runs a command's work with a client; whatever goes wrong becomes one line and an exit code."""
     _check(url)
-    token = token.strip() or _read_token(token_file)
+    token = _checked_token(token.strip() or _read_token(token_file))
 
     async def with_client() -> int:
         async with Client(url, token) as client:
@@ -212,6 +212,12 @@ def _check(url: str) -> None:
         raise typer.BadParameter(f"{url!r}: {error}", param_hint="--url") from error
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise typer.BadParameter(f"{url!r} is not an http or https URL", param_hint="--url")
+
+
+def _checked_token(token: str) -> str:
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise typer.BadParameter("it holds what no token can hold", param_hint="--token")
+    return token
 
 
 def _read_token(path: Path | None) -> str:

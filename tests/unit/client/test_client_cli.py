@@ -141,6 +141,13 @@ def test_a_url_that_is_none_is_2(url: str) -> None:
     assert run("list", url=url).exit_code == cli.USAGE
 
 
+@pytest.mark.parametrize("token", ["two words", "Größe", "a\nb"])
+def test_a_token_that_is_none_is_2(token: str) -> None:
+    assert (
+        CliRunner().invoke(cli.app, ["list", "--url", "https://gateway.test", "--token", token]).exit_code == cli.USAGE
+    )
+
+
 def test_the_token_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tokens: list[str] = []
 
