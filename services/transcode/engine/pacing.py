@@ -8,7 +8,7 @@ rate already passes through frame by frame. Pure, and frames are whatever the ca
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import ceil
 from typing import Generic, TypeVar
 
 F = TypeVar("F")
@@ -59,4 +59,5 @@ def paced(frames: Iterable[Timed[F]], frame_rate: Fraction, origin_s: Fraction) 
 
 
 def _slot(at_s: Fraction, frame_rate: Fraction, origin_s: Fraction) -> int:
-    return floor((at_s - origin_s) * frame_rate + Fraction(1, 2))
+    # Nearest, and the earlier of two: at half the source's rate, every slot then gets exactly two frames.
+    return ceil((at_s - origin_s) * frame_rate - Fraction(1, 2))

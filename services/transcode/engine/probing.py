@@ -29,7 +29,6 @@ from services.transcode.source import (
 )
 
 _MICROSECOND = Fraction(1, 1_000_000)  # AV_TIME_BASE
-_MAX_PLAUSIBLE_RATE = 60
 _FALLBACK_RATE = Fraction(30)
 _RATE_TOLERANCE = Fraction(2, 100)
 
@@ -136,11 +135,15 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
 
 @dataclass(frozen=True, slots=True)
 class _Length:
-    """The video track's extent. `frame_count` is None where nothing but decoding would tell."""
+    """The video track's extent, and how fast its frames follow one another.
+
+    `frame_count` and `frame_rate` are None where nothing but decoding would tell.
+    """
 
     start_s: Fraction
     duration_s: Fraction
     frame_count: int | None
+    frame_rate: Fraction | None
 
 
 def _indexed_length(stream: VideoStream, start_s: Fraction) -> _Length | None:
@@ -148,7 +151,7 @@ def _indexed_length(stream: VideoStream, start_s: Fraction) -> _Length | None:
     duration_s = seconds(stream.duration, stream.time_base)
     if not duration_s or stream.frames < 1:
         return None
-    return _Length(start_s, duration_s, stream.frames)
+    return _Length(start_s, duration_s, stream.frames, stream.frames / duration_s)
 
 
 def _counted_length(container: InputContainer, index: int, start_s: Fraction, reporter: Reporter) -> _Length:
@@ -163,25 +166,28 @@ def _counted_length(container: InputContainer, index: int, start_s: Fraction, re
             reporter.progress(0.0)
     if len(times) < 2:
         container_s = (container.duration or 0) * _MICROSECOND
-        return _Length(start_s, container_s or 1 / _frame_rate(stream), len(times) or None)
+        return _Length(start_s, container_s or 1 / _FALLBACK_RATE, len(times) or None, None)
+    time_base = stream.time_base or _MICROSECOND
     first, last = min(times), max(times)
+    interval = Fraction(last - first, len(times) - 1)
     if end <= last:
-        end = last + (last - first) // (len(times) - 1)  # the last frame lasts as long as the others did
-    return _Length(start_s, (end - first) * (stream.time_base or _MICROSECOND), len(times))
+        end = last + round(interval)  # the last frame lasts as long as the others did
+    return _Length(start_s, (end - first) * time_base, len(times), 1 / (interval * time_base))
 
 
-def _frame_rate(stream: VideoStream) -> Fraction:
+def _frame_rate(stream: VideoStream, length: _Length) -> Fraction:
     """Frames per second of the source's own timeline.
 
-    The base rate is the finest that its timestamps need; for a constant rate it is the rate. A variable one
-    has a base rate of no use (a clock's 1000 or 90000): then the average has to do.
+    What was counted decides which of the header's rates is believed: those are exact where it is blurred by a
+    coarse clock or a few late frames, and mere claims where the two disagree.
     """
-    base, average = stream.base_rate, stream.average_rate
-    if base and average and abs(base - average) <= average * _RATE_TOLERANCE:
-        return base
-    if base and base <= _MAX_PLAUSIBLE_RATE and not average:
-        return base
-    return average or stream.guessed_rate or _FALLBACK_RATE
+    claimed = (stream.base_rate, stream.average_rate, stream.guessed_rate)
+    rates = [rate for rate in claimed if rate]
+    counted = length.frame_rate
+    if counted is None:
+        return rates[0] if rates else _FALLBACK_RATE
+    close = (rate for rate in rates if abs(rate - counted) <= counted * _RATE_TOLERANCE)
+    return next(close, counted)
 
 
 def _video_info(stream: VideoStream, frame: VideoFrame, length: _Length) -> VideoStreamInfo:
@@ -198,7 +204,7 @@ def _video_info(stream: VideoStream, frame: VideoFrame, length: _Length) -> Vide
         display_height_px=display[1],
         rotation_degrees=rotation,
         sample_aspect_ratio=aspect_ratio,
-        frame_rate=_frame_rate(stream),
+        frame_rate=_frame_rate(stream, length),
         frame_count=length.frame_count,
         start_s=length.start_s,
         interlaced=frame.interlaced_frame,

@@ -127,6 +127,7 @@ def sample_clip(directory: Path, frame_count: int = 75, frame_rate: int = 25) ->
 def clip(
     times: Sequence[Fraction],
     *,
+    rate: Fraction = Fraction(30),
     size_px: tuple[int, int] = (160, 90),
     container: str = "mp4",
     codec: str = "libx264",
@@ -136,11 +137,14 @@ def clip(
     options: dict[str, str] | None = None,
     with_audio: bool = False,
 ) -> bytes:
-    """A silent clip with one frame at each of the times (seconds), as a file in memory."""
-    time_base = Fraction(1, 90_000)
+    """A silent clip with one frame at each of the times (seconds), as a file in memory.
+
+    `rate` is what the headers claim.
+    """
+    time_base = 1 / rate if codec == "mpeg4" else Fraction(1, 90_000)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options or {}) as output:
-        stream = output.add_stream(codec, rate=30)
+        stream = output.add_stream(codec, rate=rate)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = size_px
         stream.pix_fmt = "yuv420p"

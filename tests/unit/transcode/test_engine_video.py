@@ -1,0 +1,265 @@
+"""Whole encodes in real children, checked by an independent reader (libav's demuxer and decoders)."""
+
+import hashlib
+from fractions import Fraction
+from itertools import accumulate
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.transcode.engine.outcome import TrackOutcome
+from services.transcode.engine.run import probe
+from services.transcode.plan import AudioSpec, VideoSpec, plan
+from services.transcode.source import ContainerFormat, RejectedSource, RejectionReason, SourceInfo
+from tests.unit.transcode import media
+from tests.unit.transcode.media import LIMITS, SMALL_LADDER, BytesSource, Result
+
+NTSC = Fraction(30_000, 1001)
+
+
+@pytest.fixture(scope="module")
+async def whole(sample: bytes) -> tuple[SourceInfo, dict[str, Result]]:
+    return await media.run_plan(sample, SMALL_LADDER)
+
+
+async def encode(data: bytes) -> tuple[VideoSpec, Result]:
+    """The largest rendition of a clip without sound."""
+    source, results = await media.run_plan(data, SMALL_LADDER)
+    assert source.video is not None
+    spec = plan(source, source.kind, ladder=SMALL_LADDER)[0]
+    assert isinstance(spec, VideoSpec)
+    return spec, results[spec.label]
+
+
+def test_every_rendition_shows_every_frame_of_the_source_once_in_order(
+    whole: tuple[SourceInfo, dict[str, Result]],
+) -> None:
+    _, results = whole
+    assert list(results) == ["180p", "90p", "audio", "poster"]
+    for label, size_px in {"180p": (320, 180), "90p": (160, 90)}.items():
+        frames = media.decoded(results[label].file)
+        assert [media.frame_number(frame) for frame in frames] == list(range(125))
+        assert media.frame_times(frames) == media.constant_times(125, Fraction(25))
+        assert {(frame.width, frame.height) for frame in frames} == {size_px}
+        assert (results[label].track.width_px, results[label].track.height_px) == size_px
+        assert results[label].track.codecs.startswith("avc1.6400")
+
+
+def test_segments_have_the_same_borders_in_every_track(
+    whole: tuple[SourceInfo, dict[str, Result]],
+) -> None:
+    _, results = whole
+
+    def ends(track: TrackOutcome) -> list[Fraction]:
+        return [Fraction(t, track.timescale) for t in accumulate(s.duration_ticks for s in track.segments)]
+
+    assert ends(results["180p"].track) == ends(results["90p"].track) == [4, 5]
+    for sound, picture in zip(ends(results["audio"].track), [4, 5], strict=True):
+        assert abs(sound - picture) <= Fraction(512, 48_000)
+    assert results["audio"].track.duration_s == results["180p"].track.duration_s == 5
+
+
+def test_each_segment_plays_alone_and_begins_with_a_keyframe_chunk(
+    whole: tuple[SourceInfo, dict[str, Result]],
+) -> None:
+    result = whole[1]["90p"]
+    init = result.shelf.artifacts["init.mp4"].data
+    start = 0
+    for segment in result.track.segments:
+        artifact = result.shelf.artifacts[segment.name]
+        assert artifact.content_type == "video/mp4"
+        assert artifact.sha256 == hashlib.sha256(artifact.data).hexdigest()
+        assert len(artifact.data) == segment.size_bytes
+        frames = media.decoded(init + artifact.data)
+        assert [media.frame_number(frame) for frame in frames] == [*range(start, start + segment.frame_count)]
+        assert media.frame_times(frames)[0] == Fraction(start, 25)
+        (keyframe,) = media.decoded(init + artifact.data[: segment.keyframe_size_bytes])
+        assert media.frame_number(keyframe) == start
+        start += segment.frame_count
+
+
+def test_the_flash_and_the_beep_stay_together(whole: tuple[SourceInfo, dict[str, Result]]) -> None:
+    _, results = whole
+    frames = media.decoded(results["180p"].file)
+    lit = [bool(media.luma(frame)[:18, :18].mean() > 128) for frame in frames]
+    flashes_s = [n / 25 for n in range(125) if lit[n] and not (n and lit[n - 1])]
+    sound, start_s = media.samples(results["audio"].file)
+    assert start_s == 0
+    loud = np.abs(sound).max(axis=0) > 0.2
+    onsets = np.flatnonzero(loud)
+    beeps_s = [onsets[0] / 48_000, *(onsets[1:][np.diff(onsets) > 24_000] / 48_000)]
+    assert flashes_s == [0, 1, 2, 3, 4]
+    assert beeps_s == pytest.approx(flashes_s, abs=0.040)
+    # What we add ourselves is far less: no more than the encoder's pre-echo.
+    assert beeps_s == pytest.approx(flashes_s, abs=0.012)
+
+
+def test_progress_rises_to_the_end_and_stages_say_what_was_done(
+    whole: tuple[SourceInfo, dict[str, Result]],
+) -> None:
+    result = whole[1]["180p"]
+    assert result.progress == sorted(result.progress)
+    assert all(0 <= fraction <= 1 for fraction in result.progress)
+    stages = {stage.name: stage for stage in result.stages}
+    assert {"child start", "open", "encode", "flush", "child"} <= set(stages)
+    assert all(stage.start_unix_ns <= stage.end_unix_ns for stage in result.stages)
+    assert stages["encode"].attributes["frames"] == 125
+    assert int(stages["child"].attributes["max_rss_bytes"]) > 10_000_000
+
+
+def test_the_poster_is_the_picture_half_a_second_in(whole: tuple[SourceInfo, dict[str, Result]]) -> None:
+    result = whole[1]["poster"]
+    assert [(i.size_px, i.width_px, i.height_px) for i in result.images.images] == [
+        (1200, 320, 180),
+        (600, 320, 180),
+        (150, 150, 84),
+    ]
+    assert all(result.shelf.artifacts[i.name].content_type == "image/jpeg" for i in result.images.images)
+
+
+async def test_bit_rates_are_those_of_the_bytes(whole: tuple[SourceInfo, dict[str, Result]]) -> None:
+    for label in ("180p", "90p", "audio"):
+        track = whole[1][label].track
+        total_bytes = sum(segment.size_bytes for segment in track.segments)
+        assert track.average_bps == round(8 * total_bytes / track.duration_s)
+        assert track.peak_bps >= track.average_bps * 0.95
+
+
+async def test_the_same_task_gives_the_same_bytes(sample: bytes) -> None:
+    source = await probe(BytesSource(sample), LIMITS)
+    video, audio = media.specs_of(source, SMALL_LADDER[1:])
+    for spec in (video, audio):
+        first, second = [await media.run(spec, sample) for _ in range(2)]
+        assert first.file == second.file
+        assert first.outcome == second.outcome
+
+
+@pytest.mark.parametrize(
+    ("rate", "count"), [(NTSC, 135), (Fraction(24_000, 1001), 50), (Fraction(60), 125), (Fraction(25), 1)]
+)
+async def test_constant_rates_keep_their_frames(rate: Fraction, count: int) -> None:
+    spec, result = await encode(media.clip(media.constant_times(count, rate), rate=rate))
+    assert spec.timeline.frame_rate == rate
+    assert spec.timeline.frame_count == result.track.frame_count == count
+    frames = media.decoded(result.file)
+    assert len(frames) == count
+    assert result.track.duration_s == count / rate
+
+
+@pytest.mark.parametrize("container", ["matroska", "mpegts", "avi"])
+async def test_other_containers_keep_their_frames(container: str) -> None:
+    codec = "mpeg4" if container == "avi" else "libx264"
+    data = media.clip(media.constant_times(60, Fraction(25)), rate=Fraction(25), container=container, codec=codec)
+    spec, result = await encode(data)
+    assert spec.timeline.frame_count == result.track.frame_count == 60
+    assert len(media.decoded(result.file)) == 60
+
+
+async def test_a_fragmented_mp4_keeps_its_frames() -> None:
+    data = media.clip(media.constant_times(60, Fraction(30)), options={"movflags": "frag_keyframe+empty_moov"})
+    spec, result = await encode(data)
+    assert spec.timeline.frame_count == result.track.frame_count == 60
+
+
+async def test_120_frames_a_second_are_halved() -> None:
+    spec, result = await encode(media.clip(media.constant_times(240, Fraction(120)), rate=Fraction(120)))
+    assert spec.timeline.frame_rate == 60
+    assert result.track.frame_count == 120
+
+
+async def test_a_variable_rate_is_put_on_a_constant_one() -> None:
+    # A frame every 1/30 s for a second, one that stays for a second, and again every 1/30 s.
+    times = [Fraction(n, 30) for n in range(30)] + [Fraction(60 + n, 30) for n in range(30)]
+    spec, result = await encode(media.clip(times))
+    assert result.track.duration_s == pytest.approx(3, abs=0.07)
+    frames = media.decoded(result.file)
+    assert media.frame_times(frames) == media.constant_times(len(frames), spec.timeline.frame_rate)
+
+
+def mark_upper_left(_number: int, picture: NDArray[np.uint8]) -> None:
+    picture[:] = 40
+    picture[:24, :24] = 230
+
+
+@pytest.mark.parametrize(
+    # set_display_rotation counts counter-clockwise, as libav does; a phone held upright writes -90.
+    ("counter_clockwise", "corner"),
+    [(0, "upper left"), (-90, "upper right"), (180, "lower right"), (90, "lower left")],
+)
+async def test_rotation_is_applied(counter_clockwise: int, corner: str) -> None:
+    data = media.clip(media.constant_times(10, Fraction(25)), rotation=counter_clockwise, paint=mark_upper_left)
+    source, results = await media.run_plan(data, SMALL_LADDER[1:])
+    assert source.video is not None
+    assert source.video.rotation_degrees == -counter_clockwise % 360
+    turned = counter_clockwise % 180 != 0
+    frame = media.decoded(results["90p"].file)[0]
+    assert (frame.width, frame.height) == ((90, 160) if turned else (160, 90))
+    picture = media.luma(frame)
+    corners = {
+        "upper left": picture[:20, :20],
+        "upper right": picture[:20, -20:],
+        "lower left": picture[-20:, :20],
+        "lower right": picture[-20:, -20:],
+    }
+    assert max(corners, key=lambda name: float(corners[name].mean())) == corner
+    poster = results["poster"].images.images[0]
+    assert (poster.width_px, poster.height_px) == (frame.width, frame.height)
+
+
+async def test_pixels_become_square() -> None:
+    data = media.clip(media.constant_times(10, Fraction(25)), size_px=(144, 116), sample_aspect_ratio=Fraction(16, 11))
+    source, results = await media.run_plan(data)
+    assert source.video is not None
+    assert (source.video.display_width_px, source.video.display_height_px) == (209, 116)
+    frame = media.decoded(results["116p"].file)[0]
+    assert (frame.width, frame.height) == (208, 116)
+
+
+async def test_sources_smaller_than_the_ladder_keep_their_size() -> None:
+    _, results = await media.run_plan(
+        media.clip(media.constant_times(5, Fraction(25)), rate=Fraction(25), size_px=(50, 38))
+    )
+    assert (results["38p"].track.width_px, results["38p"].track.height_px) == (50, 38)
+
+
+async def test_a_probe_tells_streams_apart(sample: bytes) -> None:
+    source = await probe(BytesSource(sample), LIMITS)
+    assert source.container is ContainerFormat.MP4
+    assert source.duration_s == 5
+    assert source.video is not None
+    assert source.video.codec == "h264"
+    assert (source.video.frame_rate, source.video.frame_count) == (Fraction(25), 125)
+    assert source.video.colour.matrix == 1
+    (sound,) = source.audio
+    assert (sound.codec, sound.channels, sound.sample_rate_hz) == ("aac", 2, 48_000)
+
+
+async def test_sound_shorter_than_the_picture_is_filled_with_silence() -> None:
+    data = media.clip(media.constant_times(75, Fraction(25)), rate=Fraction(25), with_audio=True)
+    source = await probe(BytesSource(data), LIMITS)
+    _, audio = media.specs_of(source)
+    assert isinstance(audio, AudioSpec)
+    result = await media.run(audio, data)
+    assert result.track.duration_s == 3
+    sound, _ = media.samples(result.file)
+    assert sound.shape[1] >= 3 * 48_000
+
+
+async def test_the_source_is_read_in_large_blocks(sample: bytes) -> None:
+    source = BytesSource(sample)
+    await probe(source, LIMITS)
+    assert source.reads == [(0, len(sample))]
+
+
+async def test_a_file_cut_off_at_the_end_is_refused_at_once(sample: bytes) -> None:
+    with pytest.raises(RejectedSource) as rejection:
+        await probe(BytesSource(sample[: len(sample) * 2 // 3]), LIMITS)
+    assert rejection.value.reason is RejectionReason.TRUNCATED
+
+
+async def test_a_rate_that_the_header_only_claims_is_not_believed() -> None:
+    data = media.clip(media.constant_times(60, Fraction(25)), rate=Fraction(30), container="matroska")
+    spec, result = await encode(data)
+    assert spec.timeline.frame_rate == 25
+    assert result.track.frame_count == 60
