@@ -5,7 +5,7 @@ sound, one target duration over all tracks, everything relative, so that a playl
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
@@ -74,6 +74,7 @@ def render(publication: Publication) -> Playlists:
     }
     text = _multivariant(
         tracks,
+        target_s,
         {label: _relative(playlist.s3_key, prefix) for label, playlist in media.items()},
         {label: _relative(playlist.s3_key, prefix) for label, playlist in key_frames.items()},
     )
@@ -137,7 +138,9 @@ def _head(target_s: int) -> list[str]:
     ]
 
 
-def _multivariant(tracks: Sequence[Track], media_uris: dict[str, str], key_frame_uris: dict[str, str]) -> bytes:
+def _multivariant(
+    tracks: Sequence[Track], target_s: int, media_uris: dict[str, str], key_frame_uris: dict[str, str]
+) -> bytes:
     pictures = _start_first([track for track in tracks if track.is_picture], _sound_bps(tracks, "average_bps"))
     sounds = [track for track in tracks if not track.is_picture]
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{_VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
@@ -145,7 +148,9 @@ def _multivariant(tracks: Sequence[Track], media_uris: dict[str, str], key_frame
     for track in pictures:
         lines += [_variant(track, sounds), media_uris[track.label]]
     lines += [
-        _key_frame_variant(track, key_frame_uris[track.label]) for track in pictures if track.label in key_frame_uris
+        _key_frame_variant(track, key_frame_uris[track.label], target_s)
+        for track in pictures
+        if track.label in key_frame_uris
     ]
     return _text(lines)
 
@@ -184,19 +189,36 @@ def _variant(track: Track, sounds: Sequence[Track]) -> str:
     return f"#EXT-X-STREAM-INF:{','.join(attributes)}"
 
 
-def _key_frame_variant(track: Track, uri: str) -> str:
-    rates = [Fraction(segment.key_frame_chunk_bytes * 8) / _duration_s(track, segment) for segment in track.segments]
+def _key_frame_variant(track: Track, uri: str, target_s: int) -> str:
     total_s = sum((_duration_s(track, segment) for segment in track.segments), Fraction(0))
-    total_bits = sum(segment.key_frame_chunk_bytes for segment in track.segments) * 8
+    average_bps = sum(segment.key_frame_chunk_bytes for segment in track.segments) * 8 / total_s
+    # A track shorter than any run that counts has no other rate than its own.
+    peak_bps = max(_key_frame_rates_bps(track, target_s), default=average_bps)
     attributes = [
-        f"BANDWIDTH={ceil(max(rates))}",
-        f"AVERAGE-BANDWIDTH={ceil(total_bits / total_s)}",
+        f"BANDWIDTH={ceil(peak_bps)}",
+        f"AVERAGE-BANDWIDTH={ceil(average_bps)}",
         f'CODECS="{track.codecs}"',
         f"RESOLUTION={track.width_px}x{track.height_px}",
         "VIDEO-RANGE=SDR",
         f'URI="{uri}"',
     ]
     return f"#EXT-X-I-FRAME-STREAM-INF:{','.join(attributes)}"
+
+
+def _key_frame_rates_bps(track: Track, target_s: int) -> Iterator[Fraction]:
+    """The bit rate of each run of segments that lasts 0.5 to 1.5 target durations (RFC 8216 §4.3.4.2).
+
+    So a short last segment, whose key frame is as large as any, counts together with the one before it.
+    """
+    for first in range(len(track.segments)):
+        bits, duration_s = 0, Fraction(0)
+        for segment in track.segments[first:]:
+            bits += segment.key_frame_chunk_bytes * 8
+            duration_s += _duration_s(track, segment)
+            if duration_s > Fraction(3 * target_s, 2):
+                break
+            if duration_s >= Fraction(target_s, 2):
+                yield bits / duration_s
 
 
 def _start_first(pictures: Sequence[Track], sound_bps: int) -> list[Track]:

@@ -134,6 +134,14 @@ def test_without_key_frame_chunks_there_is_no_key_frame_playlist() -> None:
     assert b"I-FRAME" not in playlists.multivariant.data
 
 
+def test_a_short_last_key_frame_does_not_blow_up_the_peak() -> None:
+    items = samples.segments("720p", (120_000, 120_000, 1_000), 50_000, 10_000)
+    playlists = render(samples.publication(dataclasses.replace(PICTURE_720P, segments=items)))
+    [line] = [line for line in playlists.multivariant.data.decode().splitlines() if "I-FRAME" in line]
+    # 2 key frames in 4.033 s, not 1 in 0.033 s
+    assert "BANDWIDTH=39670,AVERAGE-BANDWIDTH=29876," in line
+
+
 @pytest.mark.parametrize(
     ("averages_bps", "first"),
     [
