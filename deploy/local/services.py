@@ -19,7 +19,8 @@ ALL: Final = (*GRPC_SERVICES, GATEWAY)
 
 def settings(home: Home) -> dict[str, str]:
     """Where every service listens and is dialled, whether it is started here or not."""
-    values = {}
+    # On a developer's machine, ending soon is worth more than the encodes in hand; they are taken up again.
+    values = {"MILLRACE_TRANSCODE_GRACE_S": "5"}
     for name in GRPC_SERVICES:
         address = f"{HOST}:{home.ledger.port(name)}"
         values[f"MILLRACE_{name.upper()}_LISTEN"] = address
@@ -45,6 +46,5 @@ def program(name: str, settings: Mapping[str, str]) -> Program:
         ready=ready,
         environment={**settings, **PYTHON_ENVIRONMENT},
         directory=CHECKOUT,
-        # A worker gives its task back before it ends.
         stop_wait_s=10,
     )

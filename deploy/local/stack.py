@@ -21,6 +21,7 @@ from deploy.provision import ProvisionSettings, provision
 ALL: Final[Sequence[str]] = services.ALL
 
 _READY_WITHIN_S = 30.0
+_ALIVE_WITHIN_S = 6.0  # for a program that dies at once whenever it is started
 _POLL_S = 0.05
 _LOG_TAIL_LINES = 15
 
@@ -54,6 +55,11 @@ class Stack:
         self._services = tuple(name for name in ALL if name in services)
         self._overrides = dict(overrides or {})
         self._supervisor = Supervisor(self._home)
+
+    @property
+    def directory(self) -> Path:
+        """The data folder."""
+        return self._home.directory
 
     @property
     def settings(self) -> dict[str, str]:
@@ -166,7 +172,9 @@ class Stack:
         for part in parts.ALL:
             if not self._is_replaced(part):
                 values |= part.settings(self._home)
-        return values | services.settings(self._home) | identity.settings(self._home)
+        if "MILLRACE_JWKS_URL" not in self._overrides:
+            values |= identity.settings(self._home)
+        return values | services.settings(self._home)
 
     def _foreign_settings(self) -> dict[str, str]:
         return {name: value for name, value in self._overrides.items() if name.startswith("MILLRACE_")}
@@ -200,12 +208,13 @@ class Stack:
 
     def _wait(self, programs: Iterable[Program]) -> None:
         waiting = list(programs)
-        deadline = time.monotonic() + _READY_WITHIN_S
+        began = time.monotonic()
         while waiting := [program for program in waiting if not program.ready()]:
             states = {state.name: state for state in self.states()}
             for program in waiting:
                 state = states[program.name]
-                if state.state == "FATAL" or time.monotonic() > deadline:
+                patience_s = _ALIVE_WITHIN_S if state.state in ("BACKOFF", "FATAL") else _READY_WITHIN_S
+                if time.monotonic() - began > patience_s:
                     raise NotReadyError(f"{program.name} is not ready ({state.state})\n{self._tail(program.name)}")
             time.sleep(_POLL_S)
 

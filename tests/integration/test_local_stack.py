@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from deploy.local import errors
-from deploy.local.home import MARKER
+from deploy.local.home import CHECKOUT, MARKER
 from deploy.local.stack import Stack
 from deploy.local.supervisor import marked_processes
 from deploy.provision import ProvisionSettings, provision
@@ -193,6 +197,21 @@ class TestEdge:
             assert anybody.get("/delivery?list-type=2", headers=secret).status_code == 403
             assert anybody.put("/delivery/mine", content=b"x", headers=secret).status_code == 403
 
+    def test_a_refusal_of_the_origin_is_not_found_and_not_kept(
+        self, stack: Stack, s3: "S3Client", edge: httpx.Client
+    ) -> None:
+        _put(s3, "refused/object")
+        s3.delete_bucket_policy(Bucket="delivery")
+        try:
+            origin = f"{stack.settings['MILLRACE_S3_ENDPOINT_URL']}/delivery/refused/object"
+            secret = {"Referer": stack.settings["MILLRACE_EDGE_ORIGIN_SECRET"]}
+            _eventually(lambda: httpx.get(origin, headers=secret, trust_env=False).status_code == 403)
+            refused = edge.get("/refused/object")
+            assert (refused.status_code, refused.text) == (404, "not found\n")
+        finally:
+            provision(_provision_settings(stack.settings))
+        _eventually(lambda: edge.get("/refused/object").status_code == 200)
+
 
 class TestObjectStorage:
     def test_a_browser_may_put_to_a_presigned_url_and_read_the_etag(self, stack: Stack, s3: "S3Client") -> None:
@@ -267,11 +286,44 @@ class TestOtherParts:
         assert claims["exp"] - claims["iat"] == 12 * 3600
 
     def test_settings_are_written_for_the_owner_alone(self, stack: Stack) -> None:
-        folder = Path(stack.settings["MILLRACE_JWT_PUBLIC_KEY_FILE"]).parent
+        folder = stack.directory
         for name in ("env", "token", "ledger.json", "run/supervisord.conf", "run/s3.json", "run/nats.conf"):
             assert (folder / name).stat().st_mode & 0o077 == 0
         lines = dict(line.split("=", 1) for line in (folder / "env").read_text().splitlines())
         assert lines == stack.settings
+
+
+class TestCommand:
+    def test_it_shows_what_runs(self, stack: Stack) -> None:
+        status = _command("status", stack)
+        assert status.returncode == 0
+        assert {line.split()[0] for line in status.stdout.splitlines()} == SERVERS
+        assert status.stdout.count("ready") == len(SERVERS)
+
+    def test_it_prints_settings_tokens_and_logs(self, stack: Stack) -> None:
+        settings = dict(line.split("=", 1) for line in _command("env", stack).stdout.splitlines())
+        assert settings == stack.settings
+        token = _command("token", stack, "somebody").stdout.strip()
+        assert jwt.decode(token, options={"verify_signature": False})["sub"] == "somebody"
+        assert "database system is ready" in _command("logs", stack, "postgres").stdout
+        assert "nats | " in _command("logs", stack).stdout
+
+    def test_a_stack_that_is_down_is_said_to_be_down(self, tmp_path: Path) -> None:
+        status = _command("status", Stack(tmp_path, services=()))
+        assert (status.returncode, status.stdout, status.stderr) == (1, "", "the stack is not up\n")
+
+
+def _command(name: str, stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.local", name, *arguments, "--dir", str(stack.directory)],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 class TestLife:
@@ -342,14 +394,34 @@ class TestLife:
         stack.down()
         assert marked_processes(tmp_path) == []
 
-    def test_a_port_taken_meanwhile_is_replaced(self, tmp_path: Path) -> None:
-        import socket  # noqa: PLC0415 - of this test alone
+    def test_ports_taken_meanwhile_are_replaced_and_the_data_stays(self, tmp_path: Path) -> None:
+        with Stack(tmp_path, services=()) as first:
+            before = first.settings
+            client = _s3(first)
+            _put(client, "kept/object", b"still here")
+            client.close()
+        taken = json.loads((tmp_path / "ledger.json").read_text())["ports"].values()
+        with contextlib.ExitStack() as others:
+            for port in taken:
+                others.enter_context(socket.create_server(("127.0.0.1", port)))
+            second = others.enter_context(Stack(tmp_path, services=()))
+            assert all(second.settings[name] != before[name] for name in before if name.endswith("_URL"))
+            edge_url = second.settings["MILLRACE_EDGE_URL"]
+            assert httpx.get(f"{edge_url}/kept/object", trust_env=False).text == "still here"
 
-        stack = Stack(tmp_path, services=())
-        host, port = stack.settings["MILLRACE_EDGE_URL"].removeprefix("http://").split(":")
-        with socket.create_server((host, int(port))), stack:
-            assert stack.settings["MILLRACE_EDGE_URL"] != f"http://{host}:{port}"
-            assert set(stack.settings) >= {"MILLRACE_S3_ENDPOINT_URL"}
+    def test_the_edge_serves_what_it_has_while_the_origin_is_away(
+        self, stack: Stack, s3: "S3Client", edge: httpx.Client
+    ) -> None:
+        _put(s3, "cached/object")
+        edge.get("/cached/object")
+        stack.stop("seaweedfs")
+        try:
+            assert edge.get("/cached/object").headers["x-cache"] == "HIT"
+            away = edge.get("/other/object")
+            assert (away.status_code, away.text) == (503, "origin unavailable\n")
+        finally:
+            stack.start("seaweedfs")
+        assert edge.get("/other/object").status_code == 404
 
     def test_the_users_own_servers_take_the_place_of_ours(self, stack: Stack, tmp_path: Path) -> None:
         theirs = {
