@@ -84,6 +84,7 @@ class _Stream:
         """The stream, from the state that was read before it began."""
         with self._here.feed.watch(self._media_id) as watcher:
             media = first
+            self._hear()
             yield self._state(media)
             read_at_s = 0.0  # at once: something may have happened before the watching began
             while views.STATUSES[media.status] not in views.FINAL and not self._is_over():
@@ -99,9 +100,12 @@ class _Stream:
         """Waits for news at most until the next look at the table; True when the state may have changed."""
         changed = await watcher.wait(REREAD_S)
         await asyncio.sleep(_PAUSE_S)
+        self._hear()
+        return changed
+
+    def _hear(self) -> None:
         for announcement in self._here.feed.latest(self._media_id):
             self._progress.hear(announcement)
-        return changed
 
     async def _reread(self) -> media_pb2.Media | None:
         try:

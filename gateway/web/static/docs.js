@@ -2,6 +2,7 @@
 
 import { byId, make } from "./dom.js";
 
+const HIDDEN = ["HTTPValidationError", "ValidationError"];
 const ORDER = ["get", "post", "put", "patch", "delete"];
 
 async function begin() {
@@ -15,6 +16,9 @@ async function begin() {
     byId("contents").append(make("h2", { text: tag.name }), make("ul", {}, ...ofTag.map(entry)));
     byId("operations").append(...ofTag.map((one) => operation(one, api)));
   }
+  const shared = Object.entries(api.components.schemas).filter(([name, one]) => one.properties && !HIDDEN.includes(name));
+  byId("contents").append(make("h2", { text: "objects" }), make("ul", {}, ...shared.map(([name]) => make("li", {}, typeLink(name)))));
+  byId("operations").append(...shared.map(([name, one]) => object(name, one, api)));
   if (location.hash) document.querySelector(location.hash)?.scrollIntoView();
 }
 
@@ -40,6 +44,18 @@ function operation(one, api) {
     ...section("Problems", problems(one.responses)),
   );
 }
+
+function object(name, schema, api) {
+  return make(
+    "article",
+    { class: "card operation", id: `object-${name}`, "aria-labelledby": `object-${name}-title` },
+    make("h3", { id: `object-${name}-title`, text: name }),
+    ...prose(schema.description ?? ""),
+    fields(schema, api),
+  );
+}
+
+const typeLink = (name) => make("a", { href: `#object-${name}`, text: name });
 
 function section(title, content) {
   return content ? [make("h4", { text: title }), content] : [];
@@ -107,12 +123,13 @@ function fields(schema, api) {
   );
 }
 
+/** A type as nodes, since named ones are links. */
 function typeName(schema = {}) {
-  if (schema.$ref) return schema.$ref.split("/").pop();
-  if (schema.anyOf) return schema.anyOf.map(typeName).join(" or ");
-  if (schema.enum) return schema.enum.join(" | ");
-  if (schema.type === "array") return `list of ${typeName(schema.items)}`;
-  return schema.format ? `${schema.type} (${schema.format})` : (schema.type ?? "any");
+  if (schema.$ref) return [typeLink(schema.$ref.split("/").pop())];
+  if (schema.anyOf) return schema.anyOf.flatMap((one, index) => (index ? [" or ", ...typeName(one)] : typeName(one)));
+  if (schema.enum) return [schema.enum.join(" | ")];
+  if (schema.type === "array") return ["list of ", ...typeName(schema.items)];
+  return [schema.format ? `${schema.type} (${schema.format})` : (schema.type ?? "any")];
 }
 
 function example(schema, api) {
@@ -143,7 +160,7 @@ function sample(value) {
 
 function problems(responses) {
   const rows = Object.entries(responses).filter(([status, one]) => one.content?.["application/problem+json"] && Number(status) >= 400);
-  return table(["Status", "When"], rows.map(([status, one]) => [make("code", { text: status }), one.description]));
+  return table(["Status", "When"], rows.map(([status, one]) => [make("code", { text: status }), inline(one.description)]));
 }
 
 begin();

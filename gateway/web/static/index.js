@@ -41,7 +41,7 @@ function item(media) {
   return make(
     "li",
     {},
-    make("a", { href: `/watch/${media.media_id}`, "aria-label": `Watch ${media.filename}` }, still ? make("img", { src: still.url, alt: "", loading: "lazy" }) : null),
+    make("a", { href: `/watch/${media.media_id}`, "aria-label": `Watch ${media.filename}` }, still ? make("img", { src: still.url, alt: "", loading: "lazy" }) : media.type),
     make("p", {}, media.filename, " ", make("span", { class: "pill", "data-tone": tone, text: label })),
   );
 }

@@ -47,7 +47,7 @@ function message(state, title, text, next = "", { form = false } = {}) {
 }
 
 function askForToken(title, text) {
-  message("token", title, text, "Open the link that `millrace upload` printed, or paste a token here. It stays in this tab.", { form: true });
+  message("token", title, text, "Open the link that the upload printed, or paste a token here. It stays in this tab.", { form: true });
 }
 
 function showState(media) {
@@ -61,7 +61,7 @@ function showState(media) {
   showFacts(media);
   if (media.status === "published") return showPublished(media);
   if (media.status === "failed") {
-    show(byId("no-renditions"), false);
+    byId("no-renditions").textContent = "There are none: the media was not published.";
     const next = media.failure.reason === "upload_aborted" ? "" : "Upload the file again, or a version of it in another format.";
     return message("failed", "This media could not be published", media.failure.message || media.failure.reason, next);
   }
