@@ -1,0 +1,163 @@
+"""The pipeline on real servers: metadata and manifest in this process, workers in this one or in one of their own."""
+
+import asyncio
+import hashlib
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest import mock
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from media.v1 import events_pb2, media_pb2, metadata_service_pb2
+from media.v1.metadata_service_pb2_grpc import MetadataServiceStub
+from services.runtime import grpc_client
+from services.runtime.blobs import Blobs
+from services.runtime.bus import Bus
+from services.runtime.errors import NotFound, Unavailable
+from tests.env import Env
+
+if TYPE_CHECKING:
+    from media.v1.metadata_service_pb2_grpc import MetadataServiceAsyncStub
+
+Serve = Callable[[asyncio.Event], Awaitable[None]]
+
+USER = "user-1"
+_FINAL = {media_pb2.MEDIA_STATUS_PUBLISHED, media_pb2.MEDIA_STATUS_FAILED}
+
+
+@asynccontextmanager
+async def serving(env: Env, *serves: Serve) -> AsyncIterator[None]:
+    """Services in this process until the block ends, then drained."""
+    stop = asyncio.Event()
+    with mock.patch.dict(os.environ, env):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_serve(serve, stop)) for serve in serves]
+            await asyncio.sleep(0)
+            try:
+                yield
+            finally:
+                stop.set()
+                await asyncio.wait(tasks)
+
+
+async def _serve(serve: Serve, stop: asyncio.Event) -> None:
+    await serve(stop)
+
+
+@asynccontextmanager
+async def process(env: Env, *services: str, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Services in a process of their own; killed at the end if it is still there."""
+    with log.open("ab") as stderr:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services", *services, env={**os.environ, **env}, stderr=stderr
+        )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What tests do with the pipeline: put an original in, and watch."""
+
+    metadata: "MetadataServiceAsyncStub"
+    storage: Blobs
+    broker: Bus
+
+    async def begin(self, data: bytes, content_type: str, *, etag: str = "") -> str:
+        """Lays an original into storage as an upload would, and lets processing begin; returns the media's id.
+
+        With an `etag`, other bytes were completed than those that lie there now.
+        """
+        kind = media_pb2.MEDIA_TYPE_IMAGE if content_type.startswith("image/") else media_pb2.MEDIA_TYPE_VIDEO
+        created = await grpc_client.call(
+            self.metadata.CreateMedia,
+            metadata_service_pb2.CreateMediaRequest(
+                user_id=USER,
+                type=kind,
+                filename="original",
+                content_type=content_type,
+                size_bytes=len(data),
+                part_size_bytes=10_000_000,
+                time_to_live=Duration(seconds=3600),
+            ),
+        )
+        upload = created.upload
+        await self.storage.put(
+            "originals",
+            upload.s3_key,
+            data,
+            content_type=content_type,
+            sha256=hashlib.sha256(data).digest(),
+        )
+        blob = await self.storage.head("originals", upload.s3_key)
+        media_id = upload.media_id
+        await grpc_client.call(
+            self.metadata.AttachUpload,
+            metadata_service_pb2.AttachUploadRequest(media_id=media_id, upload_id=f"upload-{media_id}"),
+        )
+        await grpc_client.call(
+            self.metadata.BeginComplete,
+            metadata_service_pb2.BeginCompleteRequest(user_id=USER, media_id=media_id),
+        )
+        await grpc_client.call(
+            self.metadata.BeginProcessing,
+            metadata_service_pb2.BeginProcessingRequest(
+                media_id=media_id,
+                original=media_pb2.Original(s3_key=blob.key, etag=etag or blob.etag, size_bytes=blob.size_bytes),
+            ),
+        )
+        return media_id
+
+    async def media(self, media_id: str) -> media_pb2.Media:
+        """The media as its owner sees it."""
+        request = metadata_service_pb2.GetMediaRequest(user_id=USER, media_id=media_id)
+        return (await grpc_client.call(self.metadata.GetMedia, request)).media
+
+    async def finished(self, media_id: str, *, within: timedelta = timedelta(seconds=60)) -> media_pb2.Media:
+        """The media once it is published or failed."""
+        async with asyncio.timeout(within.total_seconds()):
+            while (media := await self.media(media_id)).status not in _FINAL:  # noqa: ASYNC110 only asking tells
+                await asyncio.sleep(0.1)
+            return media
+
+    async def advanced(self, media_id: str, label: str, *, within: timedelta = timedelta(seconds=60)) -> None:
+        """Returns once a task is somewhere between its beginning and its end."""
+        async with asyncio.timeout(within.total_seconds()):
+            async for _, data in self.broker.listen(f"progress.{media_id}"):
+                progress = events_pb2.TaskProgress.FromString(data)
+                if progress.label == label and 0 < progress.fraction < 1:
+                    return
+
+    async def publication(self, media_id: str) -> metadata_service_pb2.GetPublicationResponse:
+        """Everything that was recorded of the first generation."""
+        request = metadata_service_pb2.GetPublicationRequest(media_id=media_id, generation=1)
+        return await grpc_client.call(self.metadata.GetPublication, request)
+
+
+async def until_serving(stub: "MetadataServiceAsyncStub") -> None:
+    """Waits until the metadata service answers anything."""
+    request = metadata_service_pb2.GetMediaRequest(user_id=USER, media_id="nonsense")
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await grpc_client.call(stub.GetMedia, request)
+            except Unavailable:
+                await asyncio.sleep(0.05)
+            except NotFound:
+                return
+
+
+def metadata_stub(channel: grpc.aio.Channel) -> "MetadataServiceAsyncStub":
+    """The service under test, for tests."""
+    return MetadataServiceStub(channel)
