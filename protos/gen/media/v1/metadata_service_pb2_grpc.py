@@ -231,7 +231,7 @@ class MetadataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FailMedia(self, request, context):
-        """Fails a media in processing for good. Final states are left as they are.
+        """Fails a media for good, in processing or before (its upload is then aborted). Final states are left as they are. ABORTED when the generation is stale.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

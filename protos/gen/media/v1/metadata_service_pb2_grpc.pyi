@@ -66,7 +66,7 @@ class MetadataServiceStub:
     FailTask: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.FailTaskRequest, _metadata_service_pb2.FailTaskResponse]
     """Records a failed attempt: queued again with backoff while attempts remain, else the media fails. ABORTED when the attempt is stale."""
     FailMedia: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.FailMediaRequest, _metadata_service_pb2.FailMediaResponse]
-    """Fails a media in processing for good. Final states are left as they are."""
+    """Fails a media for good, in processing or before (its upload is then aborted). Final states are left as they are. ABORTED when the generation is stale."""
     GetPublication: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.GetPublicationRequest, _metadata_service_pb2.GetPublicationResponse]
     """Reads everything that playlists and verification need of an encoded generation. ABORTED when it is stale; FAILED_PRECONDITION when tasks remain."""
     PublishMedia: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.PublishMediaRequest, _metadata_service_pb2.PublishMediaResponse]
@@ -110,7 +110,7 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     FailTask: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.FailTaskRequest, _metadata_service_pb2.FailTaskResponse]  # type: ignore[assignment]
     """Records a failed attempt: queued again with backoff while attempts remain, else the media fails. ABORTED when the attempt is stale."""
     FailMedia: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.FailMediaRequest, _metadata_service_pb2.FailMediaResponse]  # type: ignore[assignment]
-    """Fails a media in processing for good. Final states are left as they are."""
+    """Fails a media for good, in processing or before (its upload is then aborted). Final states are left as they are. ABORTED when the generation is stale."""
     GetPublication: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.GetPublicationRequest, _metadata_service_pb2.GetPublicationResponse]  # type: ignore[assignment]
     """Reads everything that playlists and verification need of an encoded generation. ABORTED when it is stale; FAILED_PRECONDITION when tasks remain."""
     PublishMedia: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.PublishMediaRequest, _metadata_service_pb2.PublishMediaResponse]  # type: ignore[assignment]
@@ -241,7 +241,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_service_pb2.FailMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_service_pb2.FailMediaResponse, _abc.Awaitable[_metadata_service_pb2.FailMediaResponse]]:
-        """Fails a media in processing for good. Final states are left as they are."""
+        """Fails a media for good, in processing or before (its upload is then aborted). Final states are left as they are. ABORTED when the generation is stale."""
 
     @_abc_1.abstractmethod
     def GetPublication(

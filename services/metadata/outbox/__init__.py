@@ -1,0 +1,1 @@
+"""The outbox: what it says, and how that reaches the broker."""

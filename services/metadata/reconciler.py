@@ -1,0 +1,171 @@
+"""The reconciler: finds what should be under way and is not, and sets it going again, or ends it.
+
+It holds the promise that nothing waits for ever: whatever a worker, a message or a broker lost is found here by its age
+in PostgreSQL alone. One runs at a time, under an advisory lock; two would do no harm, for each step looks again under
+the lock of the media and is idempotent. Each pass takes bounded batches, the oldest first.
+"""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from operator import itemgetter
+from typing import Final
+from uuid import UUID
+
+import structlog
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from services.metadata import state
+from services.metadata.lifecycle import fail, lock_media
+from services.metadata.records import MediaStatus
+from services.metadata.store import Store, Transaction
+from services.metadata.store.outbox import Overdue
+from services.metadata.tasks import Tasks
+from services.runtime.errors import Unavailable
+from services.runtime.ids import MediaId, Shard
+
+LOCK_KEY: Final = 0x7265636F_6E63696C
+"""Key of the advisory lock; any constant that nothing else uses."""
+
+_LEASE_GRACE: Final = timedelta(seconds=1)
+"""Age floor of a lease that ran out: a renewal that is under way may still come."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one pass did, in counts.
+
+    Attributes:
+        expired_leases: tasks taken from workers that were not heard of.
+        emitted_again: messages whose effect did not come.
+        overdue_media: media that were past their deadline, and failed.
+        forgotten: old messages that were deleted.
+    """
+
+    expired_leases: int
+    emitted_again: int
+    overdue_media: int
+    forgotten: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """Looks at the tables until it is stopped.
+
+    Attributes:
+        store: the tables.
+        tasks: the use cases that leases belong to.
+        interval_s: time between two passes.
+        batch: rows of each kind in one pass.
+        outbox_keep: how long published messages are kept.
+    """
+
+    store: Store
+    tasks: Tasks
+    interval_s: float
+    batch: int
+    outbox_keep: timedelta
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """A pass every interval until `stop` is set."""
+        # Its queries are no part of any trace; what it announces continues the trace of the media.
+        with suppress_instrumentation():
+            while not stop.is_set():
+                try:
+                    await self.run_once()
+                except Unavailable as error:
+                    _log.warning("reconciler_waits_for_database", error=error.message)
+                wait_s = self.interval_s * random.uniform(0.8, 1.2)  # noqa: S311 jitter, no secret
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), wait_s)
+
+    async def run_once(self) -> Findings | None:
+        """One pass; None when another reconciler is at it.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        async with self.store.alone(LOCK_KEY) as is_alone:
+            if not is_alone:
+                return None
+            findings = Findings(
+                expired_leases=await self._take_expired_leases(),
+                emitted_again=await self._emit_overdue_messages(),
+                overdue_media=await self._end_overdue_media(),
+                forgotten=await self._forget_old_messages(),
+            )
+        if any((findings.expired_leases, findings.emitted_again, findings.overdue_media)):
+            _log.info(
+                "reconciled",
+                expired_leases=findings.expired_leases,
+                emitted_again=findings.emitted_again,
+                overdue_media=findings.overdue_media,
+            )
+        return findings
+
+    async def _take_expired_leases(self) -> int:
+        expired = await self.store.transaction(
+            lambda transaction: transaction.tasks.expired_leases(_LEASE_GRACE, self.batch)
+        )
+        for media_id, task_id in expired:
+            await self.tasks.expire(media_id, task_id)
+        return len(expired)
+
+    async def _emit_overdue_messages(self) -> int:
+        """Says again what had no effect; of what had one, remembers that it need not be looked at again."""
+        overdue = await self.store.transaction(lambda transaction: transaction.outbox.overdue(self.batch))
+        emitted = 0
+        for message in overdue:
+            if message.missing:
+                emitted += await self._emit_again(message)
+        settled = [(message.shard, message.outbox_id) for message in overdue if not message.missing]
+        for shard, outbox_ids in _by_shard(settled):
+            await self._settle(shard, outbox_ids)
+        return emitted
+
+    async def _emit_again(self, message: Overdue) -> bool:
+        _log.info("message_had_no_effect", media_id=str(message.media_id), kind=message.kind, emission=message.emission)
+        return await self.store.transaction(lambda transaction: transaction.outbox.emit_overdue(message))
+
+    async def _settle(self, shard: Shard, outbox_ids: Sequence[UUID]) -> None:
+        await self.store.transaction(lambda transaction: transaction.outbox.settle(shard, outbox_ids))
+
+    async def _end_overdue_media(self) -> int:
+        overdue = await self.store.transaction(lambda transaction: transaction.media.overdue(self.batch))
+        ended = 0
+        for media_id in overdue:
+            ended += await self._end(media_id)
+        return ended
+
+    async def _end(self, media_id: MediaId) -> bool:
+        async def work(transaction: Transaction) -> bool:
+            media = await lock_media(transaction, media_id)
+            if not await transaction.media.is_overdue(media):
+                return False
+            is_upload = media.status is MediaStatus.UPLOADING
+            await fail(transaction, media, state.UPLOAD_EXPIRED if is_upload else state.PROCESSING_TIMED_OUT)
+            return True
+
+        return await self.store.transaction(work)
+
+    async def _forget_old_messages(self) -> int:
+        old = await self.store.transaction(
+            lambda transaction: transaction.outbox.settled_before(self.outbox_keep, self.batch)
+        )
+        for shard, outbox_ids in _by_shard(old):
+            await self._forget(shard, outbox_ids)
+        return len(old)
+
+    async def _forget(self, shard: Shard, outbox_ids: Sequence[UUID]) -> None:
+        await self.store.transaction(lambda transaction: transaction.outbox.forget(shard, outbox_ids))
+
+
+def _by_shard(rows: Sequence[tuple[Shard, UUID]]) -> Iterator[tuple[Shard, list[UUID]]]:
+    for shard, group in itertools.groupby(sorted(rows), key=itemgetter(0)):
+        yield shard, [outbox_id for _, outbox_id in group]

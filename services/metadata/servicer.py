@@ -1,0 +1,226 @@
+"""The rpcs of the metadata service: each reads its request, calls one use case, and writes the answer."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+import grpc
+from opentelemetry import trace
+
+from media.v1 import metadata_service_pb2 as pb
+from media.v1.metadata_service_pb2_grpc import MetadataServiceServicer
+from services.metadata import convert, state
+from services.metadata.publication import Playlist, Publications
+from services.metadata.tasks import ClaimedTask, Tasks
+from services.metadata.uploads import UploadRequest, Uploads
+from services.metadata.views import Views
+from services.runtime import ids, semconv, telemetry
+from services.runtime.errors import InvalidArgument
+from services.runtime.ids import MediaId
+
+MAX_TIME_TO_LIVE: Final = timedelta(days=30)
+MAX_LEASE: Final = timedelta(hours=1)
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class MetadataServicer(MetadataServiceServicer):
+    """Translates; see the contract in `metadata_service.proto`."""
+
+    def __init__(self, views: Views, uploads: Uploads, tasks: Tasks, publications: Publications) -> None:
+        self._views = views
+        self._uploads = uploads
+        self._tasks = tasks
+        self._publications = publications
+
+    async def GetMedia(self, request: pb.GetMediaRequest, context: _Context) -> pb.GetMediaResponse:
+        """Reads one media of one owner."""
+        user_id = convert.user_from_pb(request.user_id)
+        view = await self._views.get(user_id, _media_id(request.media_id))
+        return pb.GetMediaResponse(media=convert.media_to_pb(view))
+
+    async def ListMedia(self, request: pb.ListMediaRequest, context: _Context) -> pb.ListMediaResponse:
+        """Lists an owner's media, newest first."""
+        page = await self._views.page(
+            convert.user_from_pb(request.user_id),
+            request.page_size,
+            request.page_token,
+            convert.status_from_pb(request.status),
+        )
+        return pb.ListMediaResponse(
+            media=[convert.media_to_pb(view) for view in page.items], next_page_token=page.next_page_token
+        )
+
+    async def CreateMedia(self, request: pb.CreateMediaRequest, context: _Context) -> pb.CreateMediaResponse:
+        """Records the intent to upload."""
+        upload = await self._uploads.create(
+            UploadRequest(
+                user_id=convert.user_from_pb(request.user_id),
+                type=convert.type_from_pb(request.type),
+                filename=convert.text_from_pb("filename", request.filename),
+                content_type=convert.text_from_pb("content_type", request.content_type),
+                size_bytes=convert.positive_from_pb("size_bytes", request.size_bytes),
+                part_size_bytes=convert.positive_from_pb("part_size_bytes", request.part_size_bytes),
+                time_to_live=convert.duration_from_pb("time_to_live", request.time_to_live, longest=MAX_TIME_TO_LIVE),
+                request_id=(
+                    convert.text_from_pb("request_id", request.request_id, longest=255) if request.request_id else None
+                ),
+            )
+        )
+        _note(semconv.MEDIA_ID, str(upload.media_id))
+        return pb.CreateMediaResponse(upload=convert.upload_to_pb(upload))
+
+    async def AttachUpload(self, request: pb.AttachUploadRequest, context: _Context) -> pb.AttachUploadResponse:
+        """Attaches storage's multipart upload; the first one stays."""
+        upload_id = convert.text_from_pb("upload_id", request.upload_id)
+        upload = await self._uploads.attach(_media_id(request.media_id), upload_id)
+        return pb.AttachUploadResponse(upload=convert.upload_to_pb(upload))
+
+    async def GetUpload(self, request: pb.GetUploadRequest, context: _Context) -> pb.GetUploadResponse:
+        """Reads the upload session of a media of one owner."""
+        user_id = convert.user_from_pb(request.user_id)
+        upload = await self._uploads.get(user_id, _media_id(request.media_id))
+        return pb.GetUploadResponse(upload=convert.upload_to_pb(upload))
+
+    async def BeginComplete(self, request: pb.BeginCompleteRequest, context: _Context) -> pb.BeginCompleteResponse:
+        """Moves an open upload to completing."""
+        user_id = convert.user_from_pb(request.user_id)
+        upload = await self._uploads.begin_complete(user_id, _media_id(request.media_id))
+        return pb.BeginCompleteResponse(upload=convert.upload_to_pb(upload))
+
+    async def ReopenUpload(self, request: pb.ReopenUploadRequest, context: _Context) -> pb.ReopenUploadResponse:
+        """Gives a completing upload back to open."""
+        upload = await self._uploads.reopen(_media_id(request.media_id))
+        return pb.ReopenUploadResponse(upload=convert.upload_to_pb(upload))
+
+    async def BeginProcessing(
+        self, request: pb.BeginProcessingRequest, context: _Context
+    ) -> pb.BeginProcessingResponse:
+        """Pins the original and moves the media to processing."""
+        original = convert.original_from_pb(request.original)
+        media = await self._uploads.begin_processing(_media_id(request.media_id), original)
+        return pb.BeginProcessingResponse(media=convert.media_to_pb(await self._views.of(media)))
+
+    async def AbortMedia(self, request: pb.AbortMediaRequest, context: _Context) -> pb.AbortMediaResponse:
+        """Gives an open upload up."""
+        user_id = convert.user_from_pb(request.user_id) if request.user_id else None
+        failure = convert.failure_from_pb(request.failure)
+        media, upload = await self._uploads.abort(user_id, _media_id(request.media_id), failure)
+        return pb.AbortMediaResponse(
+            media=convert.media_to_pb(await self._views.of(media)), upload=convert.upload_to_pb(upload)
+        )
+
+    async def RecordPlan(self, request: pb.RecordPlanRequest, context: _Context) -> pb.RecordPlanResponse:
+        """Records a plan and queues its tasks."""
+        task_count = await self._tasks.record_plan(
+            _media_id(request.media_id),
+            request.generation,
+            convert.json_from_pb("source_json", request.source_json),
+            convert.plan_from_pb(request.tasks),
+        )
+        _note(semconv.TASK_COUNT, task_count)
+        return pb.RecordPlanResponse(task_count=task_count)
+
+    async def ClaimTask(self, request: pb.ClaimTaskRequest, context: _Context) -> pb.ClaimTaskResponse:
+        """Leases a task to a new attempt."""
+        claim = await self._tasks.claim(
+            _media_id(request.media_id),
+            convert.task_id_from_pb(request.task_id),
+            convert.text_from_pb("worker", request.worker),
+            convert.duration_from_pb("lease", request.lease, longest=MAX_LEASE),
+        )
+        match claim:
+            case ClaimedTask(task, media, attempt):
+                _note(semconv.TASK_LABEL, task.label)
+                _note(semconv.TASK_ATTEMPT, attempt)
+                return pb.ClaimTaskResponse(
+                    outcome=pb.CLAIM_OUTCOME_CLAIMED, task=convert.task_to_pb(task, media), attempt=attempt
+                )
+            case state.Held(retry_after):
+                return pb.ClaimTaskResponse(
+                    outcome=pb.CLAIM_OUTCOME_HELD, retry_after=convert.duration_to_pb(retry_after)
+                )
+            case state.Obsolete():
+                return pb.ClaimTaskResponse(outcome=pb.CLAIM_OUTCOME_OBSOLETE)
+
+    async def RenewTask(self, request: pb.RenewTaskRequest, context: _Context) -> pb.RenewTaskResponse:
+        """Extends the lease of a live attempt."""
+        await self._tasks.renew(
+            _media_id(request.media_id),
+            convert.task_id_from_pb(request.task_id),
+            request.attempt,
+            convert.duration_from_pb("lease", request.lease, longest=MAX_LEASE),
+        )
+        return pb.RenewTaskResponse()
+
+    async def CompleteTask(self, request: pb.CompleteTaskRequest, context: _Context) -> pb.CompleteTaskResponse:
+        """Records a result."""
+        remaining = await self._tasks.complete(
+            _media_id(request.media_id),
+            convert.task_id_from_pb(request.task_id),
+            request.attempt,
+            convert.result_from_pb(request.result),
+            _callers_traceparent(context),
+        )
+        return pb.CompleteTaskResponse(remaining=remaining)
+
+    async def FailTask(self, request: pb.FailTaskRequest, context: _Context) -> pb.FailTaskResponse:
+        """Records an attempt that ended without a result."""
+        if request.permanent and request.release:
+            raise InvalidArgument("release excludes permanent", details={"field": "release"})
+        will_retry = await self._tasks.fail(
+            _media_id(request.media_id),
+            convert.task_id_from_pb(request.task_id),
+            request.attempt,
+            convert.failure_from_pb(request.failure),
+            permanent=request.permanent,
+            release=request.release,
+        )
+        return pb.FailTaskResponse(will_retry=will_retry)
+
+    async def FailMedia(self, request: pb.FailMediaRequest, context: _Context) -> pb.FailMediaResponse:
+        """Fails a media for good."""
+        failure = convert.failure_from_pb(request.failure)
+        status = await self._publications.fail(_media_id(request.media_id), request.generation, failure)
+        return pb.FailMediaResponse(status=convert.status_to_pb(status))
+
+    async def GetPublication(self, request: pb.GetPublicationRequest, context: _Context) -> pb.GetPublicationResponse:
+        """Reads what a generation's playlists are made of."""
+        publication = await self._publications.get(_media_id(request.media_id), request.generation)
+        tracks, stills = convert.outputs_to_pb(publication.results)
+        return pb.GetPublicationResponse(
+            type=convert.type_to_pb(publication.media.type),
+            user_id=publication.media.user_id,
+            delivery_prefix=publication.media.delivery_prefix,
+            tracks=tracks,
+            stills=stills,
+            published=publication.media.published_at is not None,
+            task_traceparents=publication.traceparents,
+        )
+
+    async def PublishMedia(self, request: pb.PublishMediaRequest, context: _Context) -> pb.PublishMediaResponse:
+        """Makes a generation visible."""
+        published_at = await self._publications.publish(
+            _media_id(request.media_id),
+            request.generation,
+            request.s3_manifest_key or None,
+            [Playlist(playlist.label, playlist.s3_manifest_key) for playlist in request.playlists],
+        )
+        return pb.PublishMediaResponse(published_at=convert.timestamp_to_pb(published_at))
+
+
+def _media_id(text: str) -> MediaId:
+    media_id = ids.parse_media_id(text)
+    _note(semconv.MEDIA_ID, str(media_id))
+    return media_id
+
+
+def _note(name: str, value: str | int) -> None:
+    trace.get_current_span().set_attribute(name, value)
+
+
+def _callers_traceparent(context: _Context) -> str:
+    """The span that called, so that links lead to the work itself; ours where the caller recorded none."""
+    for name, value in context.invocation_metadata() or ():
+        if name == "traceparent" and isinstance(value, str):
+            return value
+    return telemetry.trace_headers().get("traceparent", "")

@@ -1,0 +1,238 @@
+"""From the intent to upload to a pinned original."""
+
+import secrets
+import string
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from services.metadata.lifecycle import (
+    check_owner_shard,
+    fail,
+    lock_media,
+    lock_owned_media,
+    media_not_found,
+    upload_of,
+)
+from services.metadata.outbox import messages
+from services.metadata.records import Failure, Media, MediaType, NewMedia, Original, Upload, UploadState
+from services.metadata.state import check_upload_move
+from services.metadata.store import Store, Transaction
+from services.runtime import ids, telemetry
+from services.runtime.errors import FailedPrecondition, InvalidArgument
+from services.runtime.ids import MediaId, UserId
+
+TOKEN_LENGTH: Final = 24
+"""Letters and digits of a delivery prefix's token: log2(62) times 24 = 142 bits, more than anyone can guess."""
+
+_ALPHABET: Final = string.ascii_letters + string.digits
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """What a client asks for; sizes in bytes, `request_id` None for none."""
+
+    user_id: UserId
+    type: MediaType
+    filename: str
+    content_type: str
+    size_bytes: int
+    part_size_bytes: int
+    time_to_live: timedelta
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """The use cases of an upload.
+
+    Attributes:
+        store: where all of it is kept.
+        completing_grace: how long a complete call may be under way before the deadline of the media counts again.
+        processing_limit: how long processing may take before the media fails.
+    """
+
+    store: Store
+    completing_grace: timedelta
+    processing_limit: timedelta
+
+    async def create(self, request: UploadRequest) -> Upload:
+        """Records the intent to upload; a repeat with the same request id answers with the first record.
+
+        Raises:
+            InvalidArgument: the request id was used for something else.
+        """
+        new = _new_media(request)
+
+        async def work(transaction: Transaction) -> Upload:
+            if await transaction.media.insert(new):
+                await transaction.uploads.insert(new)
+                return await upload_of(transaction, new.media_id)
+            first = await _first(transaction, new)
+            upload = await upload_of(transaction, first.media_id)
+            _check_same(first, upload, request)
+            return upload
+
+        return await self.store.transaction(work)
+
+    async def attach(self, media_id: MediaId, upload_id: str) -> Upload:
+        """Attaches storage's multipart upload to an open session; the first one stays. Answers the session as it is."""
+
+        async def work(transaction: Transaction) -> Upload:
+            await lock_media(transaction, media_id)
+            await transaction.uploads.attach(media_id, upload_id)
+            return await upload_of(transaction, media_id)
+
+        return await self.store.transaction(work)
+
+    async def get(self, user_id: UserId, media_id: MediaId) -> Upload:
+        """The session of a media of one owner.
+
+        Raises:
+            NotFound: there is none, or it is another's.
+        """
+        check_owner_shard(user_id, media_id)
+        upload = await self.store.transaction(lambda transaction: transaction.uploads.find_owned(user_id, media_id))
+        if upload is None:
+            raise media_not_found()
+        return upload
+
+    async def begin_complete(self, user_id: UserId, media_id: MediaId) -> Upload:
+        """Moves an open session to completing; one that is completing or completed is answered as it is.
+
+        Raises:
+            FailedPrecondition: it was aborted, or its time is up.
+        """
+        check_owner_shard(user_id, media_id)
+
+        async def work(transaction: Transaction) -> Upload:
+            media = await lock_owned_media(transaction, user_id, media_id)
+            upload = await upload_of(transaction, media_id)
+            if upload.state is UploadState.COMPLETED:
+                return upload
+            if upload.state is not UploadState.COMPLETING:
+                check_upload_move(upload.state, UploadState.COMPLETING)
+                if upload.expired:
+                    raise FailedPrecondition("the upload was not completed in time", reason="UPLOAD_EXPIRED")
+                await transaction.uploads.move(upload, UploadState.COMPLETING)
+            # A repeat counts as a sign of life: storage may take its time over many parts.
+            await transaction.media.set_deadline(media, wait=self.completing_grace, not_before=upload.expires_at)
+            return await upload_of(transaction, media_id)
+
+        return await self.store.transaction(work)
+
+    async def reopen(self, media_id: MediaId) -> Upload:
+        """Gives a completing session back to open; any other is answered as it is."""
+
+        async def work(transaction: Transaction) -> Upload:
+            media = await lock_media(transaction, media_id)
+            upload = await upload_of(transaction, media_id)
+            if upload.state is UploadState.COMPLETING:
+                await transaction.uploads.move(upload, UploadState.OPEN)
+                await transaction.media.set_deadline(media, wait=timedelta(0), not_before=upload.expires_at)
+            return await upload_of(transaction, media_id)
+
+        return await self.store.transaction(work)
+
+    async def begin_processing(self, media_id: MediaId, original: Original) -> Media:
+        """Pins the original and announces `media.uploaded`; a repeat with the same original changes nothing.
+
+        Raises:
+            FailedPrecondition: another original is pinned, or the session is not completing.
+            InvalidArgument: the key is not the one that the record gave out.
+        """
+
+        async def work(transaction: Transaction) -> Media:
+            media = await lock_media(transaction, media_id)
+            upload = await upload_of(transaction, media_id)
+            if original.s3_key != media.s3_key:
+                raise InvalidArgument("another key than the record's", details={"field": "original.s3_key"})
+            if upload.state is UploadState.COMPLETED:
+                if original != media.original:
+                    raise FailedPrecondition("another original is pinned", reason="ORIGINAL_DIFFERS")
+                return media
+            check_upload_move(upload.state, UploadState.COMPLETED)
+            await transaction.uploads.move(upload, UploadState.COMPLETED)
+            await transaction.media.begin_processing(media, original.etag, original.size_bytes, self.processing_limit)
+            media = await lock_media(transaction, media_id)
+            await transaction.outbox.add([messages.uploaded(media)])
+            _log.info("processing_began", media_id=str(media_id), size_bytes=original.size_bytes)
+            return media
+
+        return await self.store.transaction(work)
+
+    async def abort(self, user_id: UserId | None, media_id: MediaId, failure: Failure) -> tuple[Media, Upload]:
+        """Gives an open upload up; a repeat answers the same.
+
+        Args:
+            user_id: the owner who asks; None when the suite itself does.
+            media_id: the media.
+            failure: recorded as the media's.
+
+        Raises:
+            FailedPrecondition: it is completing or completed.
+        """
+        if user_id is not None:
+            check_owner_shard(user_id, media_id)
+
+        async def work(transaction: Transaction) -> tuple[Media, Upload]:
+            if user_id is None:
+                media = await lock_media(transaction, media_id)
+            else:
+                media = await lock_owned_media(transaction, user_id, media_id)
+            upload = await upload_of(transaction, media_id)
+            if upload.state is not UploadState.ABORTED:
+                if upload.state is UploadState.COMPLETING:
+                    raise FailedPrecondition("the upload is being completed", reason="UPLOAD_COMPLETING")
+                check_upload_move(upload.state, UploadState.ABORTED)
+                media = await fail(transaction, media, failure)
+            return media, await upload_of(transaction, media_id)
+
+        return await self.store.transaction(work)
+
+
+def _new_media(request: UploadRequest) -> NewMedia:
+    shard = ids.shard_of_user(request.user_id)
+    media_id = ids.new_media_id(request.user_id)
+    folder = f"{ids.shard_prefix(shard)}/{media_id}"
+    return NewMedia(
+        shard=shard,
+        media_id=media_id,
+        user_id=request.user_id,
+        type=request.type,
+        filename=request.filename,
+        content_type=request.content_type,
+        size_bytes=request.size_bytes,
+        part_size_bytes=request.part_size_bytes,
+        time_to_live=request.time_to_live,
+        request_id=request.request_id,
+        s3_key=f"{folder}/original",
+        delivery_prefix=f"{folder}/1/{new_token()}",
+        traceparent=telemetry.trace_headers().get("traceparent", ""),
+    )
+
+
+def new_token() -> str:
+    """A fresh token of a delivery prefix; nobody can guess it before the API tells it."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(TOKEN_LENGTH))
+
+
+async def _first(transaction: Transaction, new: NewMedia) -> Media:
+    """The record that was there already: of the same request, or of this call's own lost commit."""
+    first = await transaction.media.find(new.media_id)
+    if first is None and new.request_id is not None:
+        first = await transaction.media.by_request(new.shard, new.user_id, new.request_id)
+    assert first is not None, "an insert without effect has a reason"
+    return first
+
+
+def _check_same(first: Media, upload: Upload, request: UploadRequest) -> None:
+    asked = (request.type, request.filename, request.content_type, request.size_bytes)
+    if asked != (first.type, first.filename, first.content_type, upload.size_bytes):
+        raise InvalidArgument(
+            "request_id was used for another upload", reason="REQUEST_ID_REUSED", details={"field": "request_id"}
+        )

@@ -1,0 +1,230 @@
+"""The service's rpcs as short calls, and the way of a media through them."""
+
+import json
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TypeAlias
+
+import asyncpg
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from media.v1 import media_pb2
+from media.v1 import metadata_service_pb2 as pb
+from media.v1.metadata_service_pb2_grpc import MetadataServiceStub
+from services.runtime.grpc_client import call
+
+Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+ETAG = "0123abcd-2"
+SIZE_BYTES = 25_000_000
+FAILURE = media_pb2.Failure(reason="broken", message="It broke.")
+LADDER = ("1080p", "720p", "audio", "poster")
+
+
+def duration(span: timedelta) -> Duration:
+    """A proto duration."""
+    message = Duration()
+    message.FromTimedelta(span)
+    return message
+
+
+class Metadata:
+    """One method an rpc, with defaults for what a test does not care about; errors are our taxonomy."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.stub = MetadataServiceStub(channel)
+
+    async def create(
+        self,
+        user: str,
+        *,
+        media_type: "media_pb2.MediaType.ValueType" = media_pb2.MEDIA_TYPE_VIDEO,
+        request_id: str = "",
+        filename: str = "holiday.mp4",
+        time_to_live: timedelta = timedelta(hours=1),
+    ) -> pb.Upload:
+        request = pb.CreateMediaRequest(
+            user_id=user,
+            type=media_type,
+            filename=filename,
+            content_type="video/mp4",
+            size_bytes=SIZE_BYTES,
+            part_size_bytes=10_000_000,
+            time_to_live=duration(time_to_live),
+            request_id=request_id,
+        )
+        return (await call(self.stub.CreateMedia, request)).upload
+
+    async def attach(self, media_id: str, upload_id: str = "upload-1") -> pb.Upload:
+        return (
+            await call(self.stub.AttachUpload, pb.AttachUploadRequest(media_id=media_id, upload_id=upload_id))
+        ).upload
+
+    async def upload(self, user: str, media_id: str) -> pb.Upload:
+        return (await call(self.stub.GetUpload, pb.GetUploadRequest(user_id=user, media_id=media_id))).upload
+
+    async def begin_complete(self, user: str, media_id: str) -> pb.Upload:
+        return (await call(self.stub.BeginComplete, pb.BeginCompleteRequest(user_id=user, media_id=media_id))).upload
+
+    async def reopen(self, media_id: str) -> pb.Upload:
+        return (await call(self.stub.ReopenUpload, pb.ReopenUploadRequest(media_id=media_id))).upload
+
+    async def begin_processing(self, upload: pb.Upload, etag: str = ETAG) -> media_pb2.Media:
+        original = media_pb2.Original(s3_key=upload.s3_key, etag=etag, size_bytes=SIZE_BYTES)
+        request = pb.BeginProcessingRequest(media_id=upload.media_id, original=original)
+        return (await call(self.stub.BeginProcessing, request)).media
+
+    async def abort(self, user: str, media_id: str) -> pb.AbortMediaResponse:
+        return await call(self.stub.AbortMedia, pb.AbortMediaRequest(user_id=user, media_id=media_id, failure=FAILURE))
+
+    async def media(self, user: str, media_id: str) -> media_pb2.Media:
+        return (await call(self.stub.GetMedia, pb.GetMediaRequest(user_id=user, media_id=media_id))).media
+
+    async def page(
+        self,
+        user: str,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        status: "media_pb2.MediaStatus.ValueType" = media_pb2.MEDIA_STATUS_UNSPECIFIED,
+    ) -> pb.ListMediaResponse:
+        request = pb.ListMediaRequest(user_id=user, page_size=page_size, page_token=page_token, status=status)
+        return await call(self.stub.ListMedia, request)
+
+    async def plan(self, media_id: str, labels: Sequence[str] = LADDER, *, generation: int = 1) -> int:
+        tasks = [
+            pb.PlannedTask(
+                label=label,
+                lane="audio" if label == "audio" else "video",
+                spec_json=json.dumps({"label": label}),
+                cost_share=1 / len(labels),
+            )
+            for label in labels
+        ]
+        request = pb.RecordPlanRequest(
+            media_id=media_id, generation=generation, source_json='{"duration_s": 10}', tasks=tasks
+        )
+        return (await call(self.stub.RecordPlan, request)).task_count
+
+    async def claim(
+        self, media_id: str, task_id: str, *, worker: str = "worker-1", lease: timedelta = timedelta(seconds=30)
+    ) -> pb.ClaimTaskResponse:
+        request = pb.ClaimTaskRequest(media_id=media_id, task_id=task_id, worker=worker, lease=duration(lease))
+        return await call(self.stub.ClaimTask, request)
+
+    async def renew(
+        self, media_id: str, task_id: str, attempt: int, *, lease: timedelta = timedelta(seconds=30)
+    ) -> None:
+        request = pb.RenewTaskRequest(media_id=media_id, task_id=task_id, attempt=attempt, lease=duration(lease))
+        await call(self.stub.RenewTask, request)
+
+    async def complete(self, claimed: pb.ClaimTaskResponse, result: media_pb2.TaskResult | None = None) -> int:
+        request = pb.CompleteTaskRequest(
+            media_id=claimed.task.media_id,
+            task_id=claimed.task.task_id,
+            attempt=claimed.attempt,
+            result=result or result_of(claimed),
+        )
+        return (await call(self.stub.CompleteTask, request)).remaining
+
+    async def fail_task(self, claimed: pb.ClaimTaskResponse, *, permanent: bool = False, release: bool = False) -> bool:
+        request = pb.FailTaskRequest(
+            media_id=claimed.task.media_id,
+            task_id=claimed.task.task_id,
+            attempt=claimed.attempt,
+            failure=FAILURE,
+            permanent=permanent,
+            release=release,
+        )
+        return (await call(self.stub.FailTask, request)).will_retry
+
+    async def fail_media(self, media_id: str, *, generation: int = 1) -> "media_pb2.MediaStatus.ValueType":
+        request = pb.FailMediaRequest(media_id=media_id, generation=generation, failure=FAILURE)
+        return (await call(self.stub.FailMedia, request)).status
+
+    async def publication(self, media_id: str, *, generation: int = 1) -> pb.GetPublicationResponse:
+        return await call(self.stub.GetPublication, pb.GetPublicationRequest(media_id=media_id, generation=generation))
+
+    async def publish(self, publication: pb.GetPublicationResponse, media_id: str, *, generation: int = 1) -> float:
+        prefix = publication.delivery_prefix
+        is_video = publication.type == media_pb2.MEDIA_TYPE_VIDEO
+        request = pb.PublishMediaRequest(
+            media_id=media_id,
+            generation=generation,
+            s3_manifest_key=f"{prefix}/main.m3u8" if is_video else "",
+            playlists=[
+                pb.PublishedPlaylist(label=track.label, s3_manifest_key=f"{prefix}/{track.label}/a1/playlist.m3u8")
+                for track in publication.tracks
+            ],
+        )
+        return (await call(self.stub.PublishMedia, request)).published_at.ToMicroseconds()
+
+    async def processing(self, user: str, **created: object) -> pb.Upload:
+        """A media whose original is pinned."""
+        upload = await self.create(user, **created)  # type: ignore[arg-type]
+        await self.attach(upload.media_id)
+        await self.begin_complete(user, upload.media_id)
+        await self.begin_processing(upload)
+        return upload
+
+    async def planned(self, user: str, labels: Sequence[str] = LADDER) -> tuple[str, list[str]]:
+        """A media whose tasks are queued: its id, and theirs in plan order."""
+        media_id = (await self.processing(user)).media_id
+        await self.plan(media_id, labels)
+        return media_id, [task.task_id for task in (await self.media(user, media_id)).tasks]
+
+    async def encoded(self, user: str, labels: Sequence[str] = LADDER) -> str:
+        """A media whose tasks are done."""
+        media_id, task_ids = await self.planned(user, labels)
+        for task_id in task_ids:
+            await self.complete(await self.claim(media_id, task_id))
+        return media_id
+
+
+def result_of(claimed: pb.ClaimTaskResponse) -> media_pb2.TaskResult:
+    """What a worker would have made of a task."""
+    folder = f"{claimed.task.delivery_prefix}/{claimed.task.label}/a{claimed.attempt}"
+    if claimed.task.label in {"poster", "image"}:
+        return media_pb2.TaskResult(stills=stills_of(folder, (1_200, 600, 150)))
+    return media_pb2.TaskResult(track=track_of(claimed.task.label, folder))
+
+
+def stills_of(folder: str, sizes_px: Sequence[int]) -> media_pb2.Stills:
+    return media_pb2.Stills(
+        items=[
+            media_pb2.Still(
+                thumbnail=media_pb2.Thumbnail(
+                    size_px=size_px,
+                    s3_key=f"{folder}/{size_px}.jpg",
+                    width_px=size_px,
+                    height_px=size_px // 2,
+                    content_type="image/jpeg",
+                    size_bytes=size_px * 50,
+                ),
+                sha256=secrets.token_bytes(32),
+            )
+            for size_px in sizes_px
+        ]
+    )
+
+
+def track_of(label: str, folder: str) -> media_pb2.Track:
+    is_audio = label == "audio"
+    return media_pb2.Track(
+        label=label,
+        init_s3_key=f"{folder}/init.mp4",
+        init_size_bytes=800,
+        segments=[
+            media_pb2.Segment(s3_key=f"{folder}/{number}.m4s", duration_ticks=360_000, size_bytes=1_000_000)
+            for number in range(3)
+        ],
+        timescale=90_000,
+        codecs="mp4a.40.2" if is_audio else "avc1.640028",
+        width_px=0 if is_audio else 1_920,
+        height_px=0 if is_audio else 1_080,
+        frame_rate=None if is_audio else media_pb2.Rational(numerator=30_000, denominator=1_001),
+        average_bps=2_000_400,
+        peak_bps=2_500_600,
+    )
