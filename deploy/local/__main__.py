@@ -112,6 +112,8 @@ def _print_programs(stack: Stack) -> bool:
         all_ready &= ready
         word = typer.style("ready".ljust(9), "green") if ready else typer.style(state.state.lower().ljust(9), "red")
         typer.echo(f"{program.name:<11}{word}{state.pid or '':>8}  {program.address}")
+    for part in stack.replaced:
+        typer.echo(f"{part.name:<11}{'yours':<9}{'':>8}  {part.replaced_by}")
     return all_ready
 
 

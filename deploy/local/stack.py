@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from deploy.local import edge, identity, parts, seaweedfs, services
-from deploy.local.errors import ConfigurationError, NotReadyError, NotRunningError
+from deploy.local.errors import ConfigurationError, NotReadyError, NotRunningError, StackError
 from deploy.local.home import Home
 from deploy.local.ledger import write_private
 from deploy.local.program import Program
@@ -73,6 +73,11 @@ class Stack:
         servers = [part.program(self._home, settings) for part in parts.ALL if not self._is_replaced(part)]
         return [*servers, *(services.program(name, settings) for name in self._services)]
 
+    @property
+    def replaced(self) -> list[parts.Part]:
+        """The parts in whose place the user named a server of their own."""
+        return [part for part in parts.ALL if self._is_replaced(part)]
+
     def up(self) -> None:
         """Start what is not running, wait until all of it answers, and provision; returns when ready.
 
@@ -91,7 +96,7 @@ class Stack:
             programs = self.programs
             self._supervisor.run(programs)
             self._start([program for program in programs if program.name not in self._services])
-            provision(self._provision_settings())
+            self._provision()
             self._start([program for program in programs if program.name in self._services])
             self._write_settings()
 
@@ -183,6 +188,14 @@ class Stack:
         """Whether the user named a server of their own (and not ours, from a settings file of this stack)."""
         given = self._overrides.get(part.replaced_by)
         return given is not None and given != part.settings(self._home)[part.replaced_by]
+
+    def _provision(self) -> None:
+        try:
+            provision(self._provision_settings())
+        except Exception as error:
+            given = ", ".join(part.replaced_by for part in self.replaced)
+            theirs = f" (on servers named by {given})" if given else ""
+            raise StackError(f"provisioning failed{theirs}: {error}") from error
 
     def _provision_settings(self) -> ProvisionSettings:
         values = {name.removeprefix("MILLRACE_").lower(): value for name, value in self.settings.items()}

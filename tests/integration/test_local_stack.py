@@ -292,6 +292,12 @@ class TestOtherParts:
         lines = dict(line.split("=", 1) for line in (folder / "env").read_text().splitlines())
         assert lines == stack.settings
 
+    def test_a_server_of_the_users_that_does_not_answer_is_named(self, tmp_path: Path) -> None:
+        nowhere = {"MILLRACE_NATS_URL": "nats://127.0.0.1:9", "MILLRACE_S3_ENDPOINT_URL": "http://127.0.0.1:9"}
+        with pytest.raises(errors.StackError, match=r"named by MILLRACE_S3_ENDPOINT_URL, MILLRACE_NATS_URL"):
+            Stack(tmp_path, services=(), overrides=nowhere).__enter__()
+        assert marked_processes(tmp_path) == []
+
 
 class TestCommand:
     def test_it_shows_what_runs(self, stack: Stack) -> None:
@@ -432,6 +438,7 @@ class TestLife:
         }
         with Stack(tmp_path, services=(), overrides=theirs) as mine:
             assert mine.states() == []
+            assert {part.name for part in mine.replaced} == SERVERS
             assert mine.settings.items() >= theirs.items()
 
 
