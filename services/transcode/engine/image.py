@@ -36,8 +36,8 @@ bytes.
 CONTENT_TYPE = "image/jpeg"
 
 _PILLOW_FORMATS = {
-    # Cameras append further pictures (MPO) to what is otherwise a JPEG; the first is the photograph.
-    ContainerFormat.JPEG: ("JPEG", "MPO"),
+    # Opens MPO as well: cameras append further pictures to what is otherwise a JPEG. The first is taken.
+    ContainerFormat.JPEG: ("JPEG",),
     ContainerFormat.PNG: ("PNG",),
     ContainerFormat.WEBP: ("WEBP",),
     ContainerFormat.GIF: ("GIF",),

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -274,33 +274,45 @@ class _Child:
         return self.process.pid
 
     async def send(self, frame: Frame) -> None:
-        """Sends one frame. A child that has gone is noticed by `receive`."""
-        with suppress(ConnectionError):
-            self.writer.write(wire.encode(frame))
-            if frame.body:
-                self.writer.write(frame.body)
-            await self.writer.drain()
+        """Sends one frame. A child that has gone is noticed by `receive`.
+
+        Raises:
+            EngineTimeout: it takes too long to read it.
+        """
+        async with self._patience():
+            with suppress(ConnectionError):
+                self.writer.write(wire.encode(frame))
+                if frame.body:
+                    self.writer.write(frame.body)
+                await self.writer.drain()
 
     async def receive(self) -> Frame:
         """The child's next frame.
 
         Raises:
-            EngineCrashed: it ended or broke the protocol.
+            EngineCrashed: it ended.
             EngineTimeout: it has been waited for without progress for too long.
+            WireError: it broke the protocol.
         """
+        async with self._patience():
+            frame = await wire.read_frame(self.reader)
+        if frame is None:
+            raise await self._crash()
+        return frame
+
+    @asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        """Waits for the child, in all no longer than `stall_s` between two signs of progress."""
         began_s = time.monotonic()
         stall = asyncio.timeout(max(0.0, self.stall_s - self.waited_s))
         try:
             async with stall:
-                frame = await wire.read_frame(self.reader)
+                yield
         except TimeoutError as error:
             if not stall.expired():
                 raise
             raise EngineTimeout(f"the child made no progress for {self.stall_s:g} s", self.tail.text) from error
         self.waited_s += time.monotonic() - began_s
-        if frame is None:
-            raise await self._crash()
-        return frame
 
     def progressed(self) -> None:
         """Starts the stall clock anew."""
@@ -320,32 +332,39 @@ async def _child(limits: Limits) -> AsyncIterator[_Child]:
     """Starts a child; on leaving, however that comes about, it is killed and reaped."""
     loop = asyncio.get_running_loop()
     started_unix_ns = time.time_ns()
-    ours, theirs = socket.socketpair()
-    stderr_read, stderr_write = os.pipe()
-    tail = _Tail()
-    try:
-        stderr_transport, _ = await loop.connect_read_pipe(lambda: tail, os.fdopen(stderr_read, "rb", buffering=0))
+    async with AsyncExitStack() as stack:
+        ours, theirs = socket.socketpair()
+        stack.callback(theirs.close)
         reader, writer = await asyncio.open_connection(sock=ours, limit=_BUFFERED_BYTES)
+        stack.push_async_callback(_close, writer)
+        tail_fd, noise_fd = os.pipe()
+        noise = stack.enter_context(os.fdopen(noise_fd, "wb", buffering=0))
+        tail_transport, tail = await loop.connect_read_pipe(_Tail, os.fdopen(tail_fd, "rb", buffering=0))
+        stack.callback(tail_transport.close)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-P", "-s", "-m", "services.transcode.engine.child", str(theirs.fileno()), str(os.getpid())),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=stderr_write,  # what libraries print never meets the protocol
-            stderr=stderr_write,
+            stdout=noise,  # what libraries print never meets the protocol
+            stderr=noise,
             pass_fds=(theirs.fileno(),),
             env={"PYTHONPATH": str(_PACKAGE_ROOT), "LC_ALL": "C.UTF-8"},
             start_new_session=True,  # a ^C at the terminal is the parent's to handle
         )
-    finally:
+        stack.push_async_callback(_end, process)
+        # The child's ends live on in the child alone: its end is then the end of what can be read here.
         theirs.close()
-        os.close(stderr_write)
-    try:
+        noise.close()
         yield _Child(started_unix_ns, limits.stall_s, process, reader, writer, tail)
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-        stderr_transport.close()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()

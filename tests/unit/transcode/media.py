@@ -132,6 +132,7 @@ def clip(
     container: str = "mp4",
     codec: str = "libx264",
     rotation: int = 0,
+    interlaced: bool = False,
     sample_aspect_ratio: Fraction | None = None,
     paint: Callable[[int, NDArray[np.uint8]], None] | None = None,
     options: dict[str, str] | None = None,
@@ -150,6 +151,8 @@ def clip(
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = time_base
         stream.options = {"preset": "ultrafast", "bf": "2", "g": "30"} if codec == "libx264" else {}
+        if interlaced:
+            stream.options = {**stream.options, "x264-params": "tff=1"}
         if sample_aspect_ratio is not None:
             stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
         if rotation:

@@ -6,6 +6,7 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from services.transcode.engine.outcome import TrackOutcome
@@ -205,6 +206,27 @@ async def test_rotation_is_applied(counter_clockwise: int, corner: str) -> None:
     assert max(corners, key=lambda name: float(corners[name].mean())) == corner
     poster = results["poster"].images.images[0]
     assert (poster.width_px, poster.height_px) == (frame.width, frame.height)
+
+
+async def test_interlaced_frames_are_joined_one_for_one() -> None:
+    def paint_fields(number: int, picture: NDArray[np.uint8]) -> None:
+        # Something that moves between the fields: progressive treatment would show combs.
+        picture[:] = 40
+        picture[0::2, 4 * number : 4 * number + 20] = 230
+        picture[1::2, 4 * number + 2 : 4 * number + 22] = 230
+
+    rate = Fraction(25)
+    data = media.clip(media.constant_times(25, rate), rate=rate, size_px=(160, 96), interlaced=True, paint=paint_fields)
+    spec, result = await encode(data)
+    assert spec.deinterlace
+    frames = media.decoded(result.file)
+    assert media.frame_times(frames) == media.constant_times(25, rate)
+
+    def combing(frame: VideoFrame) -> float:
+        picture = media.luma(frame).astype(int)
+        return float(np.abs(picture[1:] - picture[:-1]).mean())
+
+    assert combing(frames[12]) < 0.5 * combing(media.decoded(data)[12])
 
 
 async def test_pixels_become_square() -> None:

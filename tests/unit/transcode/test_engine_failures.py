@@ -1,0 +1,225 @@
+"""What happens when the source is bad, the child dies or hangs, or the caller fails."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from services.transcode.engine.errors import EngineCrashed, EngineTimeout
+from services.transcode.engine.limits import Limits
+from services.transcode.engine.outcome import Artifact, Stage
+from services.transcode.engine.run import execute, probe
+from services.transcode.plan import AudioSpec, VideoSpec
+from services.transcode.source import RejectedSource, RejectionReason
+from tests.unit.transcode import media
+from tests.unit.transcode.media import LIMITS, BytesSource, Shelf
+
+
+class Pid:
+    """Learns the child's process id from its first stage, and can act on it then."""
+
+    def __init__(self, then: signal.Signals | None = None) -> None:
+        self.number = 0
+        self.known = asyncio.Event()
+        self._then = then
+
+    def on_stage(self, stage: Stage) -> None:
+        if stage.name == "child start":
+            self.number = int(stage.attributes["pid"])
+            self.known.set()
+            if self._then is not None:
+                os.kill(self.number, self._then)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.fixture(scope="module")
+async def specs(sample: bytes) -> tuple[VideoSpec, AudioSpec]:
+    source = await probe(BytesSource(sample), LIMITS)
+    return media.specs_of(source)
+
+
+async def run(spec: VideoSpec | AudioSpec, data: bytes, limits: Limits, pid: Pid) -> None:
+    await execute(spec, BytesSource(data), limits, sink=Shelf().put, on_stage=pid.on_stage)
+
+
+async def test_a_killed_child_is_a_crash(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+    with pytest.raises(EngineCrashed, match="SIGKILL"):
+        await run(specs[0], sample, LIMITS, Pid(signal.SIGKILL))
+
+
+async def test_a_hanging_child_is_killed(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+    pid = Pid(signal.SIGSTOP)
+    with pytest.raises(EngineTimeout, match=r"no progress for 0\.5 s"):
+        await run(specs[0], sample, replace(LIMITS, stall_s=0.5), pid)
+    assert not is_alive(pid.number)
+
+
+async def test_the_wall_clock_ends_everything(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+    pid = Pid(signal.SIGSTOP)
+    with pytest.raises(EngineTimeout, match="not done after 1 s"):
+        await run(specs[0], sample, replace(LIMITS, wall_clock_s=1.0), pid)
+    assert not is_alive(pid.number)
+
+
+async def test_a_cancelled_task_leaves_no_child(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+    pid = Pid(signal.SIGSTOP)
+    task = asyncio.create_task(run(specs[0], sample, LIMITS, pid))
+    await pid.known.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not is_alive(pid.number)
+
+
+async def test_too_little_memory_is_a_crash_not_a_verdict(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+    with pytest.raises(EngineCrashed):
+        await run(specs[0], sample, replace(LIMITS, address_space_bytes=140 << 20), Pid())
+
+
+async def test_what_the_source_raises_passes_through(sample: bytes) -> None:
+    class Broken(BytesSource):
+        async def read(self, offset: int, length: int) -> bytes:
+            raise ConnectionResetError("storage has gone")
+
+    with pytest.raises(ConnectionResetError, match="storage has gone"):
+        await probe(Broken(sample), LIMITS)
+
+
+async def test_what_the_sink_raises_passes_through(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+    async def full(_artifact: Artifact) -> None:
+        raise TimeoutError("no room")
+
+    with pytest.raises(TimeoutError, match="no room"):
+        await execute(specs[1], BytesSource(sample), LIMITS, sink=full)
+
+
+async def test_a_slow_sink_is_no_stall(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+    stored = []
+
+    async def slow(artifact: Artifact) -> None:
+        await asyncio.sleep(0.4)
+        stored.append(artifact.name)
+
+    await execute(specs[1], BytesSource(sample), replace(LIMITS, stall_s=0.6), sink=slow)
+    assert stored == ["init.mp4", "seg_00001.m4s", "seg_00002.m4s"]
+
+
+PARENT = """
+    import asyncio, sys
+    from services.transcode.engine.limits import Limits
+    from services.transcode.engine.run import probe
+
+    class Never:
+        size_bytes = 1000
+
+        async def read(self, offset, length):
+            await asyncio.sleep(3600)
+
+    def started(stage):
+        print(stage.attributes["pid"], flush=True)
+
+    asyncio.run(probe(Never(), Limits(), on_stage=started))
+"""
+
+
+def test_a_killed_parent_leaves_no_child() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PARENT)], stdout=subprocess.PIPE, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert is_alive(child)
+        parent.kill()
+    deadline_s = time.monotonic() + 5
+    while is_alive(child) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert not is_alive(child)
+
+
+async def rejection_of(data: bytes, limits: Limits = LIMITS) -> RejectedSource:
+    with pytest.raises(RejectedSource) as rejection:
+        await probe(BytesSource(data), limits)
+    return rejection.value
+
+
+FOUR_FRAMES = media.constant_times(4, Fraction(1))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", RejectionReason.EMPTY),
+        (b"Dear sir or madam", RejectionReason.NOT_MEDIA),
+        (b"#EXTM3U\n#EXTINF:4,\nhttp://127.0.0.1/x.ts\n", RejectionReason.UNSUPPORTED_FORMAT),
+        (b"\x00\x00\x00\x18ftypisom" + bytes(12), RejectionReason.TRUNCATED),
+        (b"\x1aE\xdf\xa3" + bytes(range(256)) * 20, RejectionReason.CORRUPT),
+        (b"RIFF\xff\x00\x00\x00AVI " + bytes(500), RejectionReason.CORRUPT),
+    ],
+)
+async def test_junk_is_refused_with_a_reason(data: bytes, reason: RejectionReason) -> None:
+    assert (await rejection_of(data)).reason is reason
+
+
+async def test_limits_refuse_with_a_reason() -> None:
+    data = media.clip(FOUR_FRAMES, rate=Fraction(1))
+    refused = [
+        (replace(LIMITS, max_duration_s=3), RejectionReason.TOO_LONG),
+        (replace(LIMITS, max_frame_pixels=160 * 90 - 1), RejectionReason.TOO_LARGE),
+        (replace(LIMITS, max_streams=0), RejectionReason.TOO_MANY_STREAMS),
+    ]
+    for limits, reason in refused:
+        assert (await rejection_of(data, limits)).reason is reason
+
+
+async def test_more_frames_than_allowed_are_refused_while_encoding(
+    sample: bytes, specs: tuple[VideoSpec, AudioSpec]
+) -> None:
+    with pytest.raises(RejectedSource) as rejection:
+        await run(specs[0], sample, replace(LIMITS, max_frames=50), Pid())
+    assert rejection.value.reason is RejectionReason.TOO_LONG
+
+
+async def test_sound_alone_is_refused(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+    sound = (await media.run(specs[1], sample)).file
+    assert (await rejection_of(sound)).reason is RejectionReason.NO_VIDEO_TRACK
+
+
+async def test_a_video_that_breaks_off_is_refused(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+    timeline = replace(specs[0].timeline, frame_count=1000)
+    with pytest.raises(RejectedSource) as rejection:
+        await run(replace(specs[0], timeline=timeline), sample, LIMITS, Pid())
+    assert rejection.value.reason is RejectionReason.TRUNCATED
+
+
+async def test_damage_in_the_middle_is_survived_or_refused_but_never_a_crash(
+    sample: bytes, specs: tuple[VideoSpec, AudioSpec]
+) -> None:
+    media_data = sample.index(b"mdat") + 4
+    for share in (0.02, 0.5):
+        size = len(sample) - media_data
+        hurt = bytearray(sample)
+        middle = media_data + size // 2
+        hurt[middle : middle + int(size * share / 2)] = b"\xff" * int(size * share / 2)
+        result, rejection = None, None
+        try:
+            result = await media.run(specs[0], bytes(hurt))
+        except RejectedSource as verdict:
+            rejection = verdict.reason
+        assert rejection in (None, RejectionReason.CORRUPT, RejectionReason.TRUNCATED)
+        assert result is None or len(media.decoded(result.file)) == result.track.frame_count
