@@ -52,11 +52,12 @@ async def _serve(serve: Serve, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def process(env: Env, *services: str, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Services in a process of their own; killed at the end if it is still there."""
+async def worker_process(env: Env, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A transcode service in a process of its own, at a port of its own; killed at the end if it is still there."""
+    env = {**os.environ, **env, "MILLRACE_TRANSCODE_LISTEN": "127.0.0.1:0"}
     with log.open("ab") as stderr:
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services", *services, env={**os.environ, **env}, stderr=stderr
+            sys.executable, "-m", "services", "transcode", env=env, stderr=stderr
         )
     try:
         yield child

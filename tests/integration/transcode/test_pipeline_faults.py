@@ -1,0 +1,122 @@
+"""What happens to workers, and that a media does not mind."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import httpx
+
+from media.v1 import events_pb2, media_pb2
+from services.transcode import app as transcode
+from tests.env import Env
+from tests.integration.transcode.harness import Pipeline, serving, worker_process
+
+
+async def test_a_killed_worker_costs_time_and_no_media(
+    pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path
+) -> None:
+    media_id = await pipeline.begin(long_clip, "video/mp4")
+    async with worker_process(env, tmp_path / "first.log") as first:
+        await pipeline.advanced(media_id, "360p")
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+    async with serving(env, transcode.serve):
+        media = await pipeline.finished(media_id)
+    assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
+    assert (await _attempts(pipeline, media_id))["360p"] == 2
+
+
+async def test_a_zombie_changes_nothing(pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path) -> None:
+    media_id = await pipeline.begin(long_clip, "video/mp4")
+    log = tmp_path / "zombie.log"
+    async with worker_process(env, log) as zombie:
+        await pipeline.advanced(media_id, "360p")
+        zombie.send_signal(signal.SIGSTOP)
+        async with serving(env, transcode.serve):
+            media = await pipeline.finished(media_id)
+            published = await _served(pipeline, env, media_id)
+            zombie.send_signal(signal.SIGCONT)
+            await _until_it_says(log, "attempt_overtaken")
+    assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
+    assert (await _attempts(pipeline, media_id))["360p"] == 2
+    assert await _served(pipeline, env, media_id) == published
+    assert (await pipeline.media(media_id)).published_at == media.published_at
+
+
+async def test_a_stopping_worker_gives_its_task_back_at_once(
+    pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path
+) -> None:
+    env = {**env, "MILLRACE_TASK_LEASE_S": "300", "MILLRACE_TRANSCODE_GRACE_S": "0"}
+    media_id = await pipeline.begin(long_clip, "video/mp4")
+    async with worker_process(env, tmp_path / "first.log") as first:
+        await pipeline.advanced(media_id, "360p")
+        first.terminate()
+        assert await asyncio.wait_for(first.wait(), 15) == 0
+    stopped_at = time.monotonic()
+    async with serving(env, transcode.serve):
+        media = await pipeline.finished(media_id)
+    assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
+    assert time.monotonic() - stopped_at < 60, "the lease was waited for"
+    assert (await _attempts(pipeline, media_id))["360p"] == 2
+
+
+async def test_a_worker_finishes_within_its_grace(
+    pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path
+) -> None:
+    media_id = await pipeline.begin(long_clip, "video/mp4")
+    async with worker_process(env, tmp_path / "first.log") as first:
+        await pipeline.advanced(media_id, "360p")
+        first.terminate()
+        assert await asyncio.wait_for(first.wait(), 30) == 0
+    async with serving(env, transcode.serve):
+        await pipeline.finished(media_id)
+    assert (await _attempts(pipeline, media_id))["360p"] == 1
+
+
+async def test_late_copies_of_a_message_do_nothing(pipeline: Pipeline, env: Env, photo: bytes) -> None:
+    async with serving(env, transcode.serve):
+        media_id = await pipeline.begin(photo, "image/jpeg")
+        before = await pipeline.finished(media_id)
+        [task] = before.tasks
+        for number in range(20):
+            ready = events_pb2.TaskReady(task_id=task.task_id, media_id=media_id, generation=1)
+            await pipeline.broker.publish(
+                "tasks.image", ready.SerializeToString(), message_id=f"copy-{media_id}-{number}"
+            )
+        encoded = events_pb2.MediaEncoded(media_id=media_id, generation=1)
+        await pipeline.broker.publish("media.encoded", encoded.SerializeToString(), message_id=f"again-{media_id}")
+        await asyncio.sleep(1)  # nothing tells when nothing happens
+        assert await pipeline.media(media_id) == before
+        assert (await _attempts(pipeline, media_id))["image"] == 1
+
+
+async def _until_it_says(log: Path, words: str) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if words in await asyncio.to_thread(log.read_text):
+                return
+            await asyncio.sleep(0.2)
+
+
+async def _attempts(pipeline: Pipeline, media_id: str) -> dict[str, int]:
+    """The attempt that made each track or still, by label, as its key says."""
+    publication = await pipeline.publication(media_id)
+    keys = [track.init_s3_key for track in publication.tracks]
+    keys += [still.thumbnail.s3_key for still in publication.stills]
+    return {key.split("/")[-3]: int(key.split("/")[-2].removeprefix("a")) for key in keys}
+
+
+async def _served(pipeline: Pipeline, env: Env, media_id: str) -> dict[str, bytes]:
+    """Every object of a publication as storage has it, and the multivariant playlist."""
+    publication = await pipeline.publication(media_id)
+    media = await pipeline.media(media_id)
+    keys = [segment.s3_key for track in publication.tracks for segment in track.segments]
+    keys += [track.init_s3_key for track in publication.tracks]
+    keys += [still.thumbnail.s3_key for still in publication.stills]
+    async with httpx.AsyncClient() as viewer:
+        served = await viewer.get(f"{env['MILLRACE_EDGE_URL']}/{media.s3_manifest_key}")
+    return {
+        "edge": served.content,
+        **{key: await pipeline.storage.get("delivery", key) for key in (*keys, media.s3_manifest_key)},
+    }
