@@ -8,7 +8,7 @@ the lock of the media and is idempotent. Each pass takes bounded batches, the ol
 import asyncio
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -113,17 +113,13 @@ class Reconciler:
         expired = await self.store.transaction(
             lambda transaction: transaction.tasks.expired_leases(_LEASE_GRACE, self.batch)
         )
-        for media_id, task_id in expired:
-            await self.tasks.expire(media_id, task_id)
-        return len(expired)
+        return sum([await _isolated(self.tasks.expire(media_id, task_id), media_id) for media_id, task_id in expired])
 
     async def _emit_overdue_messages(self) -> int:
         """Says again what had no effect; of what had one, remembers that it need not be looked at again."""
         overdue = await self.store.transaction(lambda transaction: transaction.outbox.overdue(self.batch))
-        emitted = 0
-        for message in overdue:
-            if message.missing:
-                emitted += await self._emit_again(message)
+        missing = [message for message in overdue if message.missing]
+        emitted = sum([await self._emit_again(message) for message in missing])
         settled = [(message.shard, message.outbox_id) for message in overdue if not message.missing]
         for shard, outbox_ids in _by_shard(settled):
             await self._settle(shard, outbox_ids)
@@ -138,10 +134,7 @@ class Reconciler:
 
     async def _end_overdue_media(self) -> int:
         overdue = await self.store.transaction(lambda transaction: transaction.media.overdue(self.batch))
-        ended = 0
-        for media_id in overdue:
-            ended += await self._end(media_id)
-        return ended
+        return sum([await _isolated(self._end(media_id), media_id) for media_id in overdue])
 
     async def _end(self, media_id: MediaId) -> bool:
         async def work(transaction: Transaction) -> bool:
@@ -164,6 +157,17 @@ class Reconciler:
 
     async def _forget(self, shard: Shard, outbox_ids: Sequence[UUID]) -> None:
         await self.store.transaction(lambda transaction: transaction.outbox.forget(shard, outbox_ids))
+
+
+async def _isolated(step: Awaitable[bool], media_id: MediaId) -> bool:
+    """One step of a pass: a defect that one media brings to light does not keep the others waiting."""
+    try:
+        return await step
+    except Unavailable:
+        raise
+    except Exception:
+        _log.exception("not_reconciled", media_id=str(media_id))
+        return False
 
 
 def _by_shard(rows: Sequence[tuple[Shard, UUID]]) -> Iterator[tuple[Shard, list[UUID]]]:

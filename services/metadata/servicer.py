@@ -8,7 +8,7 @@ from opentelemetry import trace
 
 from media.v1 import metadata_service_pb2 as pb
 from media.v1.metadata_service_pb2_grpc import MetadataServiceServicer
-from services.metadata import convert, state
+from services.metadata import from_pb, state, to_pb
 from services.metadata.publication import Playlist, Publications
 from services.metadata.tasks import ClaimedTask, Tasks
 from services.metadata.uploads import UploadRequest, Uploads
@@ -34,88 +34,86 @@ class MetadataServicer(MetadataServiceServicer):
 
     async def GetMedia(self, request: pb.GetMediaRequest, context: _Context) -> pb.GetMediaResponse:
         """Reads one media of one owner."""
-        user_id = convert.user_from_pb(request.user_id)
+        user_id = from_pb.user(request.user_id)
         view = await self._views.get(user_id, _media_id(request.media_id))
-        return pb.GetMediaResponse(media=convert.media_to_pb(view))
+        return pb.GetMediaResponse(media=to_pb.media(view))
 
     async def ListMedia(self, request: pb.ListMediaRequest, context: _Context) -> pb.ListMediaResponse:
         """Lists an owner's media, newest first."""
         page = await self._views.page(
-            convert.user_from_pb(request.user_id),
+            from_pb.user(request.user_id),
             request.page_size,
             request.page_token,
-            convert.status_from_pb(request.status),
+            from_pb.media_status(request.status),
         )
         return pb.ListMediaResponse(
-            media=[convert.media_to_pb(view) for view in page.items], next_page_token=page.next_page_token
+            media=[to_pb.media(view) for view in page.items], next_page_token=page.next_page_token
         )
 
     async def CreateMedia(self, request: pb.CreateMediaRequest, context: _Context) -> pb.CreateMediaResponse:
         """Records the intent to upload."""
         upload = await self._uploads.create(
             UploadRequest(
-                user_id=convert.user_from_pb(request.user_id),
-                type=convert.type_from_pb(request.type),
-                filename=convert.text_from_pb("filename", request.filename),
-                content_type=convert.text_from_pb("content_type", request.content_type),
-                size_bytes=convert.positive_from_pb("size_bytes", request.size_bytes),
-                part_size_bytes=convert.positive_from_pb("part_size_bytes", request.part_size_bytes),
-                time_to_live=convert.duration_from_pb("time_to_live", request.time_to_live, longest=MAX_TIME_TO_LIVE),
+                user_id=from_pb.user(request.user_id),
+                type=from_pb.media_type(request.type),
+                filename=from_pb.name("filename", request.filename),
+                content_type=from_pb.name("content_type", request.content_type),
+                size_bytes=from_pb.positive("size_bytes", request.size_bytes),
+                part_size_bytes=from_pb.positive("part_size_bytes", request.part_size_bytes),
+                time_to_live=from_pb.duration("time_to_live", request.time_to_live, longest=MAX_TIME_TO_LIVE),
                 request_id=(
-                    convert.text_from_pb("request_id", request.request_id, longest=255) if request.request_id else None
+                    from_pb.name("request_id", request.request_id, longest=255) if request.request_id else None
                 ),
             )
         )
         _note(semconv.MEDIA_ID, str(upload.media_id))
-        return pb.CreateMediaResponse(upload=convert.upload_to_pb(upload))
+        return pb.CreateMediaResponse(upload=to_pb.upload(upload))
 
     async def AttachUpload(self, request: pb.AttachUploadRequest, context: _Context) -> pb.AttachUploadResponse:
         """Attaches storage's multipart upload; the first one stays."""
-        upload_id = convert.text_from_pb("upload_id", request.upload_id)
+        upload_id = from_pb.name("upload_id", request.upload_id)
         upload = await self._uploads.attach(_media_id(request.media_id), upload_id)
-        return pb.AttachUploadResponse(upload=convert.upload_to_pb(upload))
+        return pb.AttachUploadResponse(upload=to_pb.upload(upload))
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: _Context) -> pb.GetUploadResponse:
         """Reads the upload session of a media of one owner."""
-        user_id = convert.user_from_pb(request.user_id)
+        user_id = from_pb.user(request.user_id)
         upload = await self._uploads.get(user_id, _media_id(request.media_id))
-        return pb.GetUploadResponse(upload=convert.upload_to_pb(upload))
+        return pb.GetUploadResponse(upload=to_pb.upload(upload))
 
     async def BeginComplete(self, request: pb.BeginCompleteRequest, context: _Context) -> pb.BeginCompleteResponse:
         """Moves an open upload to completing."""
-        user_id = convert.user_from_pb(request.user_id)
+        user_id = from_pb.user(request.user_id)
         upload = await self._uploads.begin_complete(user_id, _media_id(request.media_id))
-        return pb.BeginCompleteResponse(upload=convert.upload_to_pb(upload))
+        return pb.BeginCompleteResponse(upload=to_pb.upload(upload))
 
     async def ReopenUpload(self, request: pb.ReopenUploadRequest, context: _Context) -> pb.ReopenUploadResponse:
         """Gives a completing upload back to open."""
         upload = await self._uploads.reopen(_media_id(request.media_id))
-        return pb.ReopenUploadResponse(upload=convert.upload_to_pb(upload))
+        return pb.ReopenUploadResponse(upload=to_pb.upload(upload))
 
     async def BeginProcessing(
         self, request: pb.BeginProcessingRequest, context: _Context
     ) -> pb.BeginProcessingResponse:
         """Pins the original and moves the media to processing."""
-        original = convert.original_from_pb(request.original)
+        original = from_pb.original(request.original)
         media = await self._uploads.begin_processing(_media_id(request.media_id), original)
-        return pb.BeginProcessingResponse(media=convert.media_to_pb(await self._views.of(media)))
+        return pb.BeginProcessingResponse(media=to_pb.media(await self._views.of(media)))
 
     async def AbortMedia(self, request: pb.AbortMediaRequest, context: _Context) -> pb.AbortMediaResponse:
         """Gives an open upload up."""
-        user_id = convert.user_from_pb(request.user_id) if request.user_id else None
-        failure = convert.failure_from_pb(request.failure)
+        user_id = from_pb.user(request.user_id) if request.user_id else None
+        failure = from_pb.failure(request.failure)
         media, upload = await self._uploads.abort(user_id, _media_id(request.media_id), failure)
-        return pb.AbortMediaResponse(
-            media=convert.media_to_pb(await self._views.of(media)), upload=convert.upload_to_pb(upload)
-        )
+        return pb.AbortMediaResponse(media=to_pb.media(await self._views.of(media)), upload=to_pb.upload(upload))
 
     async def RecordPlan(self, request: pb.RecordPlanRequest, context: _Context) -> pb.RecordPlanResponse:
         """Records a plan and queues its tasks."""
         task_count = await self._tasks.record_plan(
             _media_id(request.media_id),
             request.generation,
-            convert.json_from_pb("source_json", request.source_json),
-            convert.plan_from_pb(request.tasks),
+            from_pb.json_object("source_json", request.source_json),
+            from_pb.plan(request.tasks),
         )
         _note(semconv.TASK_COUNT, task_count)
         return pb.RecordPlanResponse(task_count=task_count)
@@ -124,21 +122,19 @@ class MetadataServicer(MetadataServiceServicer):
         """Leases a task to a new attempt."""
         claim = await self._tasks.claim(
             _media_id(request.media_id),
-            convert.task_id_from_pb(request.task_id),
-            convert.text_from_pb("worker", request.worker),
-            convert.duration_from_pb("lease", request.lease, longest=MAX_LEASE),
+            from_pb.task_id(request.task_id),
+            from_pb.name("worker", request.worker),
+            from_pb.duration("lease", request.lease, longest=MAX_LEASE),
         )
         match claim:
             case ClaimedTask(task, media, attempt):
                 _note(semconv.TASK_LABEL, task.label)
                 _note(semconv.TASK_ATTEMPT, attempt)
                 return pb.ClaimTaskResponse(
-                    outcome=pb.CLAIM_OUTCOME_CLAIMED, task=convert.task_to_pb(task, media), attempt=attempt
+                    outcome=pb.CLAIM_OUTCOME_CLAIMED, task=to_pb.task(task, media), attempt=attempt
                 )
             case state.Held(retry_after):
-                return pb.ClaimTaskResponse(
-                    outcome=pb.CLAIM_OUTCOME_HELD, retry_after=convert.duration_to_pb(retry_after)
-                )
+                return pb.ClaimTaskResponse(outcome=pb.CLAIM_OUTCOME_HELD, retry_after=to_pb.duration(retry_after))
             case state.Obsolete():
                 return pb.ClaimTaskResponse(outcome=pb.CLAIM_OUTCOME_OBSOLETE)
 
@@ -146,9 +142,9 @@ class MetadataServicer(MetadataServiceServicer):
         """Extends the lease of a live attempt."""
         await self._tasks.renew(
             _media_id(request.media_id),
-            convert.task_id_from_pb(request.task_id),
+            from_pb.task_id(request.task_id),
             request.attempt,
-            convert.duration_from_pb("lease", request.lease, longest=MAX_LEASE),
+            from_pb.duration("lease", request.lease, longest=MAX_LEASE),
         )
         return pb.RenewTaskResponse()
 
@@ -156,9 +152,9 @@ class MetadataServicer(MetadataServiceServicer):
         """Records a result."""
         remaining = await self._tasks.complete(
             _media_id(request.media_id),
-            convert.task_id_from_pb(request.task_id),
+            from_pb.task_id(request.task_id),
             request.attempt,
-            convert.result_from_pb(request.result),
+            from_pb.result(request.result),
             _callers_traceparent(context),
         )
         return pb.CompleteTaskResponse(remaining=remaining)
@@ -169,9 +165,9 @@ class MetadataServicer(MetadataServiceServicer):
             raise InvalidArgument("release excludes permanent", details={"field": "release"})
         will_retry = await self._tasks.fail(
             _media_id(request.media_id),
-            convert.task_id_from_pb(request.task_id),
+            from_pb.task_id(request.task_id),
             request.attempt,
-            convert.failure_from_pb(request.failure),
+            from_pb.failure(request.failure),
             permanent=request.permanent,
             release=request.release,
         )
@@ -179,16 +175,16 @@ class MetadataServicer(MetadataServiceServicer):
 
     async def FailMedia(self, request: pb.FailMediaRequest, context: _Context) -> pb.FailMediaResponse:
         """Fails a media for good."""
-        failure = convert.failure_from_pb(request.failure)
+        failure = from_pb.failure(request.failure)
         status = await self._publications.fail(_media_id(request.media_id), request.generation, failure)
-        return pb.FailMediaResponse(status=convert.status_to_pb(status))
+        return pb.FailMediaResponse(status=to_pb.media_status(status))
 
     async def GetPublication(self, request: pb.GetPublicationRequest, context: _Context) -> pb.GetPublicationResponse:
         """Reads what a generation's playlists are made of."""
         publication = await self._publications.get(_media_id(request.media_id), request.generation)
-        tracks, stills = convert.outputs_to_pb(publication.results)
+        tracks, stills = to_pb.outputs(publication.results)
         return pb.GetPublicationResponse(
-            type=convert.type_to_pb(publication.media.type),
+            type=to_pb.media_type(publication.media.type),
             user_id=publication.media.user_id,
             delivery_prefix=publication.media.delivery_prefix,
             tracks=tracks,
@@ -205,7 +201,7 @@ class MetadataServicer(MetadataServiceServicer):
             request.s3_manifest_key or None,
             [Playlist(playlist.label, playlist.s3_manifest_key) for playlist in request.playlists],
         )
-        return pb.PublishMediaResponse(published_at=convert.timestamp_to_pb(published_at))
+        return pb.PublishMediaResponse(published_at=to_pb.timestamp(published_at))
 
 
 def _media_id(text: str) -> MediaId:

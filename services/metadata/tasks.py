@@ -181,20 +181,25 @@ class Tasks:
 
         return await self.store.transaction(work)
 
-    async def expire(self, media_id: MediaId, task_id: TaskId) -> None:
-        """Takes a lease that ran out: the task is queued again, or its media fails when no attempt is left."""
+    async def expire(self, media_id: MediaId, task_id: TaskId) -> bool:
+        """Takes a lease that ran out: the task is queued again, or its media fails when no attempt is left.
 
-        async def work(transaction: Transaction) -> None:
+        Returns:
+            False when there was no such lease any more.
+        """
+
+        async def work(transaction: Transaction) -> bool:
             media = await lock_media(transaction, media_id)
             task = await _lock_task(transaction, media_id, task_id)
             if task.state is not TaskState.LEASED or task.lease_left > timedelta(0):
-                return
+                return False
             if self.policy.is_spent(task):
                 await self._give_up(transaction, media, task, state.ATTEMPTS_EXHAUSTED)
             else:
                 await self._requeue(transaction, media, task, None, released=False)
+            return True
 
-        await self.store.transaction(work)
+        return await self.store.transaction(work)
 
     async def _requeue(
         self, transaction: Transaction, media: Media, task: Task, failure: Failure | None, *, released: bool

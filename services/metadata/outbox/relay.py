@@ -117,8 +117,9 @@ class Relay:
             async with slots:
                 return await self._publish_shard(shard, backoff)
 
-        counts = await asyncio.gather(*(with_slot(shard) for shard in shards))
-        return sum(found for found, _ in counts), sum(refused for _, refused in counts)
+        async with asyncio.TaskGroup() as group:
+            counts = [group.create_task(with_slot(shard)) for shard in shards]
+        return sum(count.result()[0] for count in counts), sum(count.result()[1] for count in counts)
 
     async def _publish_shard(self, shard: Shard, backoff: timedelta) -> tuple[int, int]:
         async def work(transaction: Transaction) -> tuple[int, int]:
@@ -130,13 +131,16 @@ class Relay:
                 await transaction.outbox.postpone(shard, refused, backoff)
             return len(due), len(refused)
 
-        return await self.store.transaction(work)
+        try:
+            return await self.store.transaction(work)
+        except Unavailable as error:
+            _log.warning("relay_lost_database", shard=shard, error=error.message)
+            return 1, 1
 
     async def _publish_all(self, due: Sequence[Due]) -> tuple[list[UUID], list[UUID]]:
-        confirmed = await asyncio.gather(*(self._publish(message) for message in due))
-        published = [message.outbox_id for message, ok in zip(due, confirmed, strict=True) if ok]
-        refused = [message.outbox_id for message, ok in zip(due, confirmed, strict=True) if not ok]
-        return published, refused
+        async with asyncio.TaskGroup() as group:
+            confirmed = [(message.outbox_id, group.create_task(self._publish(message))) for message in due]
+        return [key for key, ok in confirmed if ok.result()], [key for key, ok in confirmed if not ok.result()]
 
     async def _publish(self, message: Due) -> bool:
         headers = {"traceparent": message.traceparent} if message.traceparent else None

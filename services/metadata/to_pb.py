@@ -1,0 +1,169 @@
+"""From values to protos, for the servicer."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from media.v1 import media_pb2, metadata_service_pb2
+from services.metadata.records import (
+    Media,
+    MediaStatus,
+    MediaType,
+    Rendition,
+    Task,
+    Thumbnail,
+    Upload,
+    UploadState,
+)
+from services.metadata.views import MediaView
+
+TYPES: Final = {MediaType.IMAGE: media_pb2.MEDIA_TYPE_IMAGE, MediaType.VIDEO: media_pb2.MEDIA_TYPE_VIDEO}
+STATUSES: Final = {
+    MediaStatus.UPLOADING: media_pb2.MEDIA_STATUS_UPLOADING,
+    MediaStatus.PROCESSING: media_pb2.MEDIA_STATUS_PROCESSING,
+    MediaStatus.PUBLISHED: media_pb2.MEDIA_STATUS_PUBLISHED,
+    MediaStatus.FAILED: media_pb2.MEDIA_STATUS_FAILED,
+}
+_UPLOAD_STATES: Final = {
+    UploadState.OPEN: metadata_service_pb2.UPLOAD_STATE_OPEN,
+    UploadState.COMPLETING: metadata_service_pb2.UPLOAD_STATE_COMPLETING,
+    UploadState.COMPLETED: metadata_service_pb2.UPLOAD_STATE_COMPLETED,
+    UploadState.ABORTED: metadata_service_pb2.UPLOAD_STATE_ABORTED,
+}
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A moment, to the microsecond."""
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
+
+
+def duration(span: timedelta) -> Duration:
+    """A duration, to the microsecond."""
+    duration = Duration()
+    duration.FromTimedelta(span)
+    return duration
+
+
+def media_status(value: MediaStatus) -> "media_pb2.MediaStatus.ValueType":
+    """Where a media stands."""
+    return STATUSES[value]
+
+
+def media_type(value: MediaType) -> "media_pb2.MediaType.ValueType":
+    """Image or video."""
+    return TYPES[value]
+
+
+def media(view: MediaView) -> media_pb2.Media:
+    """A media as its owner sees it; nothing of its delivery before it is published."""
+    record = view.media
+    message = media_pb2.Media(
+        media_id=str(record.media_id),
+        user_id=record.user_id,
+        type=TYPES[record.type],
+        status=STATUSES[record.status],
+        generation=record.generation,
+        s3_key=record.s3_key,
+        size_bytes=record.size_bytes,
+        filename=record.filename,
+        content_type=record.content_type,
+        created_at=timestamp(record.created_at),
+        updated_at=timestamp(record.updated_at),
+        s3_manifest_key=record.s3_manifest_key or "",
+        renditions=[_rendition(rendition) for rendition in view.renditions],
+        thumbnails=[_thumbnail(thumbnail) for thumbnail in view.thumbnails],
+        tasks=[
+            media_pb2.TaskSummary(
+                task_id=str(task.task_id), label=task.label, done=task.done, cost_share=task.cost_share
+            )
+            for task in view.tasks
+        ],
+        trace_id=_trace_id(record),
+    )
+    if record.published_at is not None:
+        message.published_at.CopyFrom(timestamp(record.published_at))
+    if record.failure is not None:
+        message.failure.CopyFrom(media_pb2.Failure(reason=record.failure.reason, message=record.failure.message))
+    return message
+
+
+def _trace_id(media: Media) -> str:
+    """The second field of a W3C `traceparent`: version-trace_id-parent_id-flags."""
+    return media.traceparent.split("-")[1] if media.traceparent else ""
+
+
+def _rendition(rendition: Rendition) -> media_pb2.Rendition:
+    numerator, denominator = rendition.frame_rate
+    return media_pb2.Rendition(
+        rendition_id=str(rendition.rendition_id),
+        resolution=rendition.resolution,
+        s3_manifest_key=rendition.s3_manifest_key or "",
+        duration_secs=rendition.duration_secs,
+        bitrate_kbps=rendition.bitrate_kbps,
+        peak_bitrate_kbps=rendition.peak_bitrate_kbps,
+        width_px=rendition.width_px,
+        height_px=rendition.height_px,
+        frame_rate=media_pb2.Rational(numerator=numerator, denominator=denominator) if denominator else None,
+        codecs=rendition.codecs,
+    )
+
+
+def _thumbnail(thumbnail: Thumbnail) -> media_pb2.Thumbnail:
+    return media_pb2.Thumbnail(
+        size_px=thumbnail.size_px,
+        s3_key=thumbnail.s3_key,
+        width_px=thumbnail.width_px,
+        height_px=thumbnail.height_px,
+        content_type=thumbnail.content_type,
+        size_bytes=thumbnail.size_bytes,
+    )
+
+
+def upload(session: Upload) -> metadata_service_pb2.Upload:
+    """An upload session."""
+    return metadata_service_pb2.Upload(
+        media_id=str(session.media_id),
+        user_id=session.user_id,
+        s3_key=session.s3_key,
+        upload_id=session.upload_id or "",
+        size_bytes=session.size_bytes,
+        part_size_bytes=session.part_size_bytes,
+        state=_UPLOAD_STATES[session.state],
+        expires_at=timestamp(session.expires_at),
+        content_type=session.content_type,
+        traceparent=session.traceparent,
+    )
+
+
+def task(leased: Task, of: Media) -> media_pb2.Task:
+    """A task with what its worker needs of its media."""
+    original = of.original
+    return media_pb2.Task(
+        task_id=str(leased.task_id),
+        media_id=str(leased.media_id),
+        generation=leased.generation,
+        lane=leased.lane,
+        label=leased.label,
+        spec_json=leased.spec_json,
+        cost_share=leased.cost_share,
+        original=media_pb2.Original(s3_key=original.s3_key, etag=original.etag, size_bytes=original.size_bytes),
+        delivery_prefix=of.delivery_prefix,
+    )
+
+
+def outputs(results: Sequence[bytes]) -> tuple[list[media_pb2.Track], list[media_pb2.Still]]:
+    """The tracks in plan order, and the stills, largest first."""
+    tracks: list[media_pb2.Track] = []
+    stills: list[media_pb2.Still] = []
+    for body in results:
+        result = media_pb2.TaskResult.FromString(body)
+        if result.HasField("track"):
+            tracks.append(result.track)
+        else:
+            stills.extend(result.stills.items)
+    return tracks, sorted(stills, key=lambda still: still.thumbnail.size_px, reverse=True)
