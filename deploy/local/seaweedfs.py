@@ -47,6 +47,8 @@ def program(home: Home, settings: Mapping[str, str]) -> Program:
         name="seaweedfs",
         command=(
             executable("weed"),
+            # Else it fills /tmp with log files of its own.
+            "-logtostderr=true",
             "mini",
             f"-dir={data}",
             f"-ip={HOST}",

@@ -239,6 +239,7 @@ class Stack:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Let one ``up`` or ``down`` at a time work on a data folder."""
-        with (self._home.directory / "run" / "lock").open("w") as file:
+        # Made again for a `down` after somebody removed the folder under running servers.
+        with (self._home.folder("run") / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

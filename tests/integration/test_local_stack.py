@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -389,6 +390,13 @@ class TestLife:
             assert httpx.get(f"{edge_url}/kept/object", trust_env=False).text == "still here"
             with psycopg.connect(settings["MILLRACE_DATABASE_URL"]) as connection:
                 assert connection.execute("SELECT words FROM kept").fetchone() == ("still here",)
+
+    def test_down_finds_everything_after_the_folder_was_removed(self, tmp_path: Path) -> None:
+        stack = Stack(tmp_path / "removed", services=())
+        stack.up()
+        shutil.rmtree(stack.directory, ignore_errors=True)
+        stack.down()
+        assert marked_processes(stack.directory) == []
 
     def test_down_finds_everything_after_the_supervisor_was_killed(self, tmp_path: Path) -> None:
         stack = Stack(tmp_path, services=())
