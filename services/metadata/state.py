@@ -36,8 +36,8 @@ TASK_MOVES: Final[Mapping[TaskState, frozenset[TaskState]]] = {
     TaskState.FAILED: frozenset(),
 }
 
-FINAL_MEDIA: Final = frozenset({MediaStatus.PUBLISHED, MediaStatus.FAILED})
-FINAL_TASKS: Final = frozenset({TaskState.DONE, TaskState.FAILED})
+FINAL_MEDIA: Final = frozenset(status for status, after in MEDIA_MOVES.items() if not after)
+FINAL_TASKS: Final = frozenset(state for state, after in TASK_MOVES.items() if not after)
 
 ATTEMPTS_EXHAUSTED: Final = Failure("attempts_exhausted", "Processing was tried several times and never finished.")
 UPLOAD_EXPIRED: Final = Failure("upload_expired", "The upload was not completed in time; please upload the file again.")
