@@ -56,7 +56,7 @@ class Completion:
         if not session.upload_id:
             raise FailedPrecondition("the upload was never begun: initiate it again", reason="UPLOAD_NOT_BEGUN")
         try:
-            held = await self._storage.list(session.s3_key, session.upload_id)
+            held = await self._storage.list_parts(session.s3_key, session.upload_id)
         except NotFound:
             return  # joined by an earlier call, or given up: the steps that follow find out
         parts.check_held(session.layout, claimed, held)

@@ -107,7 +107,7 @@ class Storage(Protocol):
     ) -> Mapping[int, str]:
         """URLs by part number; the signature binds each part's exact length."""
 
-    async def list(self, key: str, upload_id: str) -> Sequence[HeldPart]:
+    async def list_parts(self, key: str, upload_id: str) -> Sequence[HeldPart]:
         """All parts that storage holds, each number once, the latest. NotFound: no such upload (any more)."""
 
     async def complete(self, key: str, upload_id: str, claimed: Sequence[ClaimedPart]) -> None:
@@ -197,7 +197,7 @@ class Sessions:
             FailedPrecondition: the upload is no longer open.
         """
         session = _open(await self._records.get(user_id, media_id))
-        return session, await self._storage.list(session.s3_key, session.upload_id)
+        return session, await self._storage.list_parts(session.s3_key, session.upload_id)
 
     async def abort(self, user_id: str, media_id: str) -> None:
         """Gives an upload up, first in the record, then at storage. Safe to repeat.

@@ -25,7 +25,7 @@ class OriginalsBucket:
         """Signs parts, in a thread: each takes botocore a fraction of a millisecond."""
         return await self._blobs.sign_parts(self._bucket, key, upload_id, dict(sizes_bytes), expires_in=expires_in)
 
-    async def list(self, key: str, upload_id: str) -> Sequence[HeldPart]:
+    async def list_parts(self, key: str, upload_id: str) -> Sequence[HeldPart]:
         """Lists parts, all pages."""
         held = await self._blobs.list_parts(self._bucket, key, upload_id)
         return [HeldPart(part.number, part.etag, part.size_bytes) for part in held]
