@@ -4,6 +4,7 @@ Both write to standard error, so that standard output holds results and nothing 
 """
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -14,8 +15,10 @@ from rich.text import Text
 
 from millrace.models import Status, Update
 
-_PLAIN_STEP = 0.1  # plain lines come at every tenth…
-_PLAIN_PAUSE_S = 5.0  # …and for a slow file at least this often
+# Plain lines come at every tenth, but no faster than one a second; of a slow file, every five seconds.
+_PLAIN_STEP = 0.1
+_PLAIN_AT_MOST_EVERY_S = 1.0
+_PLAIN_AT_LEAST_EVERY_S = 5.0
 
 
 class Row(Protocol):
@@ -137,12 +140,13 @@ class _Facts(ProgressColumn):
 class PlainBoard:
     """Lines, for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
 
     def row(self, name: str) -> Row:
         """Lines for one more file."""
-        return _PlainRow(self._console, printable(name))
+        return _PlainRow(self._console, printable(name), self._clock)
 
     def __enter__(self) -> Self:
         return self
@@ -154,16 +158,17 @@ class PlainBoard:
 
 
 class _PlainRow:
-    def __init__(self, console: Console, name: str) -> None:
+    def __init__(self, console: Console, name: str, clock: Callable[[], float]) -> None:
         self._console = console
         self._name = name
+        self._clock = clock
         self._phase = ""
         self._began_s = self._printed_s = 0.0
         self._printed_fraction = 0.0
 
     def sent(self, sent_bytes: int, total_bytes: int) -> None:
         if self._is_due("uploading", sent_bytes / total_bytes):
-            elapsed_s = time.monotonic() - self._began_s
+            elapsed_s = self._clock() - self._began_s
             rate = f", {decimal(int(sent_bytes / elapsed_s))}/s" if elapsed_s > 0 and sent_bytes else ""
             self._print(f"sent {decimal(sent_bytes)} of {decimal(total_bytes)}{rate}")
 
@@ -176,13 +181,14 @@ class _PlainRow:
         self._print(word if ok else f"ended: {word}")
 
     def _is_due(self, phase: str, fraction: float) -> bool:
-        now_s = time.monotonic()
+        now_s = self._clock()
         if phase != self._phase:
             self._phase, self._began_s = phase, now_s
         else:
-            is_step = fraction >= 1.0 or fraction - self._printed_fraction >= _PLAIN_STEP
-            is_late = now_s - self._printed_s >= _PLAIN_PAUSE_S
-            if fraction <= self._printed_fraction or not (is_step or is_late):
+            silent_s = now_s - self._printed_s
+            is_step = fraction - self._printed_fraction >= _PLAIN_STEP and silent_s >= _PLAIN_AT_MOST_EVERY_S
+            is_due = is_step or fraction >= 1.0 or silent_s >= _PLAIN_AT_LEAST_EVERY_S
+            if fraction <= self._printed_fraction or not is_due:
                 return False
         self._printed_s, self._printed_fraction = now_s, fraction
         return True
