@@ -61,7 +61,7 @@ async def serve(stop: asyncio.Event) -> None:
             stopping=stop,
         )
         with _listening(settings.gateway_listen) as listener:
-            server = _Server(_config(application(parts)))
+            server = Server(_config(application(parts)))
             async with asyncio.TaskGroup() as group:
                 following = group.create_task(parts.feed.follow(broker))
                 stopping = group.create_task(_end(server, parts))
@@ -119,7 +119,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn without its signal handlers: the process has its own, for everything that runs in it."""
 
     @contextmanager
