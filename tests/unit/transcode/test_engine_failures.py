@@ -119,6 +119,23 @@ async def test_a_slow_sink_is_no_stall(sample: bytes, specs: tuple[VideoSpec, Au
     assert stored == ["init.mp4", "seg_00001.m4s", "seg_00002.m4s"]
 
 
+async def test_a_child_inherits_neither_secrets_nor_open_files(sample: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_S3_SECRET_ACCESS_KEY", "not-for-children")
+    environment: list[bytes] = []
+    descriptors: list[Path] = []
+
+    def look(stage: Stage) -> None:
+        if stage.name == "child start":
+            process = Path("/proc", str(stage.attributes["pid"]))
+            environment.extend(process.joinpath("environ").read_bytes().split(b"\0"))
+            descriptors.extend(process.joinpath("fd").iterdir())
+
+    await probe(BytesSource(sample), LIMITS, on_stage=look)
+    assert {entry.split(b"=")[0] for entry in environment if entry} == {b"PYTHONPATH", b"LC_ALL"}
+    # Standard three, the socket, and its own status to read its memory use from.
+    assert len(descriptors) == 5
+
+
 PARENT = """
     import asyncio, sys
     from services.transcode.engine.limits import Limits
@@ -144,7 +161,8 @@ def test_a_killed_parent_leaves_no_child() -> None:
     ) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        assert is_alive(child)
+        # Stopped, it cannot notice by itself that nobody is there any more: the kernel has to end it.
+        os.kill(child, signal.SIGSTOP)
         parent.kill()
     deadline_s = time.monotonic() + 5
     while is_alive(child) and time.monotonic() < deadline_s:

@@ -39,16 +39,36 @@ print(json.dumps({"states": states, "outcomes": outcomes}), flush=True)
 """
 
 
-@pytest.fixture(scope="module")
-def report() -> dict[str, dict[str, str]]:
-    done = subprocess.run(
-        [sys.executable, "-c", ATTEMPTS],
+ONE_LAYER = """
+import sys
+from services.transcode.engine import sandbox
+
+libc = sandbox._libc()
+libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+state = getattr(sandbox, sys.argv[1])(libc)
+try:
+    open("/etc/passwd")
+except PermissionError:
+    print(state, "denied")
+else:
+    print(state, "allowed")
+"""
+
+
+def printed_by(*command: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", *command],
         capture_output=True,
         check=True,
         timeout=30,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    )
-    found: dict[str, dict[str, str]] = json.loads(done.stdout)
+    ).stdout
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = json.loads(printed_by(ATTEMPTS))
     return found
 
 
@@ -65,3 +85,11 @@ def test_nothing_gets_out(report: dict[str, dict[str, str]]) -> None:
     assert outcomes.pop("thread") == "ran"
     assert outcomes.pop("take all memory") == "MemoryError"
     assert set(outcomes.values()) == {"PermissionError"}, outcomes
+
+
+@pytest.mark.parametrize("layer", ["_shut_landlock", "_filter_syscalls"])
+def test_each_layer_alone_keeps_files_closed(layer: str) -> None:
+    printed = printed_by(ONE_LAYER, layer).strip()
+    if printed.startswith("missing"):
+        pytest.skip(f"this kernel lacks {layer}: {printed}")
+    assert printed.endswith("denied")
