@@ -5,8 +5,8 @@ from opentelemetry import trace
 
 from media.v1 import events_pb2
 from services.manifest.publisher import Publisher
-from services.runtime import semconv
-from services.runtime.bus import Delivery, Discard
+from services.runtime import semconv, topology
+from services.runtime.bus import Delivery, Discard, held
 
 
 class Consumer:
@@ -25,4 +25,5 @@ class Consumer:
         if not event.media_id:
             raise Discard(f"{delivery.subject}: names no media")
         trace.get_current_span().set_attribute(semconv.MEDIA_ID, event.media_id)
-        await self._publisher.publish(event.media_id, event.generation)
+        async with held(delivery, topology.PUBLISHER):  # every step has a deadline
+            await self._publisher.publish(event.media_id, event.generation)

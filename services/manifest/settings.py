@@ -13,6 +13,6 @@ class ManifestSettings(S3Settings, NatsSettings, TargetSettings):
     edge_url: str = Field("http://127.0.0.1:8080", description="the CDN in front of the delivery bucket")
     manifest_warm_concurrency: int = Field(8, ge=1, le=64, description="requests at once while warming one media")
     manifest_warm_budget_s: float = Field(
-        10.0, ge=0.1, le=30.0, description="publishing waits this long at most; well below the 60 s of a message"
+        10.0, ge=0.1, le=30.0, description="publishing waits this long for it at most"
     )
     manifest_warm_request_s: float = Field(5.0, ge=0.1, le=30.0, description="for one answer of the edge")

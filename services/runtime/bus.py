@@ -78,6 +78,24 @@ Handler = Callable[[Delivery], Awaitable[None]]
 
 
 @asynccontextmanager
+async def held(delivery: Delivery, consumer: Consumer) -> AsyncIterator[None]:
+    """Keeps a delivery in hand while the block lasts, so that a consumer's `ack_wait` may be short and a dead process
+    is missed soon. Only for work that is bounded in time by itself: nobody looks whether it advances.
+    """
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(consumer.ack_wait.total_seconds() / 3)
+            await delivery.keep()
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeping.cancel()
+
+
+@asynccontextmanager
 async def connected(nats_url: str, name: str) -> AsyncIterator["Bus"]:
     """A connection that lasts as long as the block and reconnects for ever.
 

@@ -41,8 +41,11 @@ class Consumer:
     max_ack_pending: int
 
 
-PLANNER: Final = Consumer(EVENTS, "transcode-planner", "media.uploaded", timedelta(seconds=60), 64)
-PUBLISHER: Final = Consumer(EVENTS, "manifest-publisher", "media.encoded", timedelta(seconds=60), 64)
+_HELD_ACK_WAIT = timedelta(seconds=10)
+"""For work of seconds whose message is held meanwhile (`bus.held`): how long a killed process delays its media."""
+
+PLANNER: Final = Consumer(EVENTS, "transcode-planner", "media.uploaded", _HELD_ACK_WAIT, 64)
+PUBLISHER: Final = Consumer(EVENTS, "manifest-publisher", "media.encoded", _HELD_ACK_WAIT, 64)
 WORKERS: Final = {
     lane: Consumer(TASKS, f"transcode-{lane}", f"tasks.{lane}", timedelta(seconds=30), 1_024) for lane in LANES
 }

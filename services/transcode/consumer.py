@@ -4,8 +4,8 @@ from google.protobuf.message import DecodeError
 from opentelemetry import trace
 
 from media.v1 import events_pb2, media_pb2
-from services.runtime import semconv
-from services.runtime.bus import Bus, Delivery, Discard, RetryLater
+from services.runtime import semconv, topology
+from services.runtime.bus import Bus, Delivery, Discard, RetryLater, held
 from services.transcode.metadata_client import original_from_pb
 from services.transcode.planner import Planner, Uploaded
 from services.transcode.source import MediaKind
@@ -30,7 +30,8 @@ class Consumer:
             raise Discard(f"media {event.media_id} has no type")
         trace.get_current_span().set_attribute(semconv.MEDIA_ID, event.media_id)
         uploaded = Uploaded(event.media_id, event.generation, kind, original_from_pb(event.original))
-        await self._planner.plan_media(uploaded, delivery_count=delivery.delivery_count)
+        async with held(delivery, topology.PLANNER):  # a probe has a wall clock of its own
+            await self._planner.plan_media(uploaded, delivery_count=delivery.delivery_count)
 
     async def on_task(self, delivery: Delivery) -> None:
         """Handles `tasks.<lane>`."""

@@ -87,7 +87,7 @@ class Planner:
             storage: where originals lie.
             bucket: the originals' bucket.
             plans: where plans are recorded.
-            limits: bounds of a probe; its wall clock must stay below the message's time to acknowledge.
+            limits: bounds of a probe; its wall clock bounds how long one message is held.
         """
         self._engine = engine
         self._storage = storage
