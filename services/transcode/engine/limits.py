@@ -20,8 +20,8 @@ class Limits:
         max_image_pixels: width times height of a still image; the largest phone sensors fit.
         max_frames: frames of one video, after its frame rate was made constant.
         max_streams: tracks of one container.
-        threads: threads that decoder and encoder may use. One a child, where children fill the cores; more
-            changes the encoder's decisions, and thereby the bytes.
+        threads: threads that decoder and encoder may use. One a child, where children fill the cores. With
+            more, x264's rate control depends on which thread is ahead: the bytes then differ from run to run.
     """
 
     wall_clock_s: float = 4 * 3600.0

@@ -115,8 +115,8 @@ async def execute(
 ) -> Outcome:
     """Runs one task in a child of its own and hands its artifacts to `sink`, one after the other.
 
-    When it returns, every artifact that the outcome names has passed through `sink`. The same spec, source
-    and `limits.threads` give the same bytes. Cancelling kills the child and waits for its end.
+    When it returns, every artifact that the outcome names has passed through `sink`. With one thread, the
+    same spec and source give the same bytes. Cancelling kills the child and waits for its end.
 
     Args:
         spec: the task.
