@@ -199,6 +199,8 @@ def _run(url: str, token: str, token_file: Path | None, work: Callable[[Client],
     except KeyboardInterrupt:
         typer.echo("millrace: interrupted", err=True)
         code = INTERRUPTED
+    except BrokenPipeError:
+        raise  # the reader has had enough, as with `| head`: the framework ends in silence
     except Exception as error:  # a defect: still one line, since whoever reads it cannot mend it
         typer.echo(f"millrace: this is a defect of the command: {error!r}", err=True)
         code = DEFECT
@@ -235,7 +237,9 @@ def _print_outcome(path: Path, outcome: Media | MillraceError, *, as_json: bool)
     elif isinstance(outcome, Media):
         typer.echo(report.details(outcome))
     else:
-        typer.echo(f"millrace: {printable(path.name)}: {report.sentence(outcome)}", err=True)
+        # What is wrong with a file already begins with its name.
+        name = "" if isinstance(outcome, FileUnusable) else f"{printable(path.name)}: "
+        typer.echo(f"millrace: {name}{report.sentence(outcome)}", err=True)
 
 
 def _print_media(media: Media, *, as_json: bool) -> None:

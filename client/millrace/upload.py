@@ -57,8 +57,8 @@ async def upload(
         StorageRefused: object storage refused a part for good.
         NetworkError: gateway or storage could not be reached, after every retry.
     """
-    content_type = content_type or content_type_of(path)
     source = await asyncio.to_thread(Source.of, path)
+    content_type = content_type or content_type_of(path)
     traceparent = traceparent or new_traceparent()
     session = await client.initiate(
         filename=path.name,

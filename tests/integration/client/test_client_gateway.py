@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 import pytest
@@ -148,7 +149,9 @@ async def test_a_refusal_says_what_is_too_large(alice: Client, tmp_path: Path) -
     assert len(caught.value.trace_id) == 32
 
 
-def command(stack: Stack, *arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
+def command(
+    stack: Stack, *arguments: str, token: str | None = None, stdout: IO[bytes] | int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": os.environ["PATH"],
         "MILLRACE_URL": stack.settings["MILLRACE_GATEWAY_URL"],
@@ -157,7 +160,8 @@ def command(stack: Stack, *arguments: str, token: str | None = None) -> subproce
     return subprocess.run(
         [sys.executable, "-m", "millrace", *arguments],
         env=environment,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=60,
         check=False,
@@ -176,6 +180,14 @@ def test_the_command_uploads_and_finds_its_upload_again(uploads: Stack, clip: Pa
     assert shown.stdout.startswith(f"{clip.name}  processing  {media_id}\n")
     listed = command(uploads, "list")
     assert [line.split()[0] for line in listed.stdout.splitlines()] == [media_id]
+
+
+def test_the_command_ends_in_silence_when_nobody_reads_on(uploads: Stack) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as nobody:
+        result = command(uploads, "list", stdout=nobody)
+    assert result.stderr == ""
 
 
 def test_the_commands_exit_codes(uploads: Stack, tmp_path: Path) -> None:

@@ -70,6 +70,12 @@ def test_json_has_one_object_a_file_and_nothing_else_on_standard_output(service:
     assert result.exit_code == cli.USAGE
 
 
+def test_a_file_that_cannot_be_used_is_named_once(service: FakeService, tmp_path: Path) -> None:
+    result = run("upload", str(tmp_path))
+    assert (result.exit_code, service.requests) == (cli.USAGE, [])
+    assert result.stderr.splitlines()[-1] == f"millrace: {tmp_path}: is a directory"
+
+
 def test_a_media_that_fails_ends_with_its_reason_in_one_line(service: FakeService, clip: Path) -> None:
     service.statuses = [media_json("failed")]
     result = run("upload", "--wait", str(clip))
