@@ -4,6 +4,7 @@ import io
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 from urllib.parse import urljoin
 
 import av
@@ -11,6 +12,9 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.samples import scenes
+
+_MIDDLE_LUMA = 128
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^,]*)')
 
 
@@ -83,25 +87,43 @@ async def track(http: httpx.AsyncClient, playlist: MediaPlaylist) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """A decoded video track: size, presentation times in seconds, mean luma 0 to 255 of each frame."""
+    """A decoded video track: size, presentation time of each frame, and what the sample's marks say of it.
+
+    Attributes:
+        width_px, height_px: as decoded.
+        times_s: presentation times in seconds.
+        numbers: the number that each frame carries as blocks along its lower edge (`deploy.samples.scenes`).
+        flashes: whether the square in the upper left corner is white.
+    """
 
     width_px: int
     height_px: int
     times_s: tuple[Fraction, ...]
-    luma: NDArray[np.float64]
+    numbers: tuple[int, ...]
+    flashes: tuple[bool, ...]
 
 
 def decode_video(data: bytes) -> Pictures:
     """Decodes every frame of a track or file."""
-    times, luma = [], []
+    times, numbers, flashes = [], [], []
     with av.open(io.BytesIO(data), "r", format="mp4") as container:
         stream = container.streams.video[0]
         for frame in container.decode(stream):
             assert frame.pts is not None
             assert frame.time_base is not None
             times.append(frame.pts * frame.time_base)
-            luma.append(float(np.mean(frame.reformat(format="gray", width=64, height=36).to_ndarray())))
-        return Pictures(stream.width, stream.height, tuple(times), np.array(luma))
+            luma = frame.reformat(format="gray").to_ndarray()
+            numbers.append(_number_in(luma))
+            flashes.append(bool(np.mean(luma[: luma.shape[0] // 10, : luma.shape[0] // 10]) > _MIDDLE_LUMA))
+        return Pictures(stream.width, stream.height, tuple(times), tuple(numbers), tuple(flashes))
+
+
+def _number_in(luma: NDArray[Any]) -> int:
+    """Reads the blocks along the lower edge, most significant bit first, at the middle of each."""
+    side = luma.shape[1] / scenes.FRAME_NUMBER_BITS / 2
+    row = luma[-round(side / 2)]
+    bits = (row[int((bit + 0.5) * side)] > _MIDDLE_LUMA for bit in range(scenes.FRAME_NUMBER_BITS))
+    return sum(int(is_set) << place for place, is_set in enumerate(reversed(list(bits))))
 
 
 def decode_audio(data: bytes, rate_hz: int = 48_000) -> tuple[Fraction, NDArray[np.float64]]:

@@ -23,7 +23,7 @@ async def spans(video: Journey, env: Env) -> list[Span]:
     trace_id = millrace.trace_id_of(video.traceparent)
     async with httpx.AsyncClient() as http, asyncio.timeout(20):
         while True:
-            answer = await http.get(f"{env['MILLRACE_TRACES_URL']}/api/traces/{trace_id}")
+            answer = await http.get(f"{env['MILLRACE_TRACES_URL'].removesuffix('/traces')}/api/traces/{trace_id}")
             if answer.status_code == 200:
                 found: list[Span] = answer.json()["spans"]
                 if any(span["name"] == "send media.published" for span in found):
