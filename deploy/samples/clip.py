@@ -37,7 +37,7 @@ class Clip:
 
 
 CLIPS = (
-    Clip("millrace-1080p30.mp4", 1920, 1080, 30, 360, 90, 27),
+    Clip("millrace-1080p30.mp4", 1920, 1080, 30, 360, 90, 25),
     Clip("clip-360p.mp4", 640, 360, 30, 75, 25, 23),
 )
 
