@@ -15,7 +15,7 @@ import yoyo
 
 from services.runtime.settings import DatabaseSettings
 
-_DIRECTORY: Final = Path(__file__).parent / "migrations_sql"
+DIRECTORY: Final = Path(__file__).parent / "migrations_sql"
 _LOCK_KEY: Final = 0x6D696C6C_72616365
 """Key of the advisory lock under which one process at a time migrates; any constant serves."""
 
@@ -29,7 +29,7 @@ def apply(database_url: str) -> None:
     Raises:
         psycopg.Error: the database cannot be reached, or refuses a statement; that migration is rolled back whole.
     """
-    migrations = yoyo.read_migrations(str(_DIRECTORY))
+    migrations = yoyo.read_migrations(str(DIRECTORY))
     driver_url = urlunsplit(urlsplit(database_url)._replace(scheme="postgresql+psycopg"))
     with _alone(database_url), yoyo.get_backend(driver_url) as backend:
         # Whoever left yoyo's own lock behind is dead: the advisory lock is ours, and dies with its holder.

@@ -18,16 +18,17 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 _ACQUIRE_TIMEOUT_S: Final = 2.0
 """A pool that is empty for longer is overload: shed rather than queue."""
 _MAX_ATTEMPTS: Final = 4
-_RETRIED = (
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
+_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,  # after a fail-over: still connected to what is a standby now
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg makes of a connection that ended while it was idle
     ConnectionError,
 )
+_RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, *_LOST)
 _UNAVAILABLE = (*_RETRIED, asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError, TimeoutError, OSError)
 
 _log = structlog.get_logger(__name__)
@@ -90,6 +91,9 @@ class Database:
                     return await work(connection)
             except _RETRIED as error:
                 _log.warning("transaction_retried", attempt=attempt, error=repr(error))
+                if isinstance(error, _LOST):
+                    # What ended one connection ended the others as well: none of them is used again.
+                    await self._pool.expire_connections()
                 if attempt == _MAX_ATTEMPTS:
                     raise Unavailable(f"database: {error!r}") from error
                 await asyncio.sleep(0.05 * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311 jitter, no secret

@@ -23,7 +23,13 @@ from services.runtime.errors import InvalidArgument, Unavailable
 _T = TypeVar("_T")
 
 _SQL: Final = queries.load("reconciler")
-_DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_DRIVER_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 @dataclass(frozen=True, slots=True)

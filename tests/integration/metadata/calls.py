@@ -1,22 +1,28 @@
 """The service's rpcs as short calls, and the way of a media through them."""
 
+import asyncio
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeAlias
 
 import asyncpg
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from opentelemetry import context
 
 from media.v1 import media_pb2
 from media.v1 import metadata_service_pb2 as pb
 from media.v1.metadata_service_pb2_grpc import MetadataServiceStub
+from services.runtime import telemetry
 from services.runtime.grpc_client import call
 
 Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 ETAG = "0123abcd-2"
 SIZE_BYTES = 25_000_000
 FAILURE = media_pb2.Failure(reason="broken", message="It broke.")
@@ -28,6 +34,27 @@ def duration(span: timedelta) -> Duration:
     message = Duration()
     message.FromTimedelta(span)
     return message
+
+
+@contextmanager
+def within(traceparent: str) -> Iterator[None]:
+    """Calls in the block belong to this trace."""
+    token = context.attach(telemetry.context_from({"traceparent": traceparent}))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 20.0) -> None:
+    """Waits for something that nobody announces.
+
+    Raises:
+        TimeoutError: it did not come.
+    """
+    async with asyncio.timeout(within_s):
+        while not await holds():  # noqa: ASYNC110 a database has no event to wait for
+            await asyncio.sleep(0.02)
 
 
 class Metadata:
@@ -93,7 +120,14 @@ class Metadata:
         request = pb.ListMediaRequest(user_id=user, page_size=page_size, page_token=page_token, status=status)
         return await call(self.stub.ListMedia, request)
 
-    async def plan(self, media_id: str, labels: Sequence[str] = LADDER, *, generation: int = 1) -> int:
+    async def plan(
+        self,
+        media_id: str,
+        labels: Sequence[str] = LADDER,
+        *,
+        generation: int = 1,
+        source_json: str = '{"duration_s": 10}',
+    ) -> int:
         tasks = [
             pb.PlannedTask(
                 label=label,
@@ -103,9 +137,7 @@ class Metadata:
             )
             for label in labels
         ]
-        request = pb.RecordPlanRequest(
-            media_id=media_id, generation=generation, source_json='{"duration_s": 10}', tasks=tasks
-        )
+        request = pb.RecordPlanRequest(media_id=media_id, generation=generation, source_json=source_json, tasks=tasks)
         return (await call(self.stub.RecordPlan, request)).task_count
 
     async def claim(

@@ -1,0 +1,239 @@
+"""Plans, leases, results and faults: what is recorded once, and who is refused."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from media.v1 import events_pb2, media_pb2
+from media.v1 import metadata_service_pb2 as pb
+from services.runtime import errors, ids
+from tests.integration.metadata.calls import (
+    LADDER,
+    TRACE_ID,
+    TRACEPARENT,
+    Metadata,
+    Sql,
+    result_of,
+    stills_of,
+    track_of,
+    within,
+)
+
+GONE_AT_ONCE = timedelta(milliseconds=1)
+
+
+async def test_the_first_plan_stays(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id = (await metadata.processing(user)).media_id
+    counts = await asyncio.gather(
+        *(metadata.plan(media_id, labels) for labels in (("480p",), LADDER, ("360p", "audio")))
+    )
+    assert len(set(counts)) == 1
+    assert await metadata.plan(media_id, ("240p",)) == counts[0]
+    assert await sql.fetchval("SELECT count(*) FROM tasks WHERE media_id = $1", media_id) == counts[0]
+
+
+async def test_a_plan_for_another_generation_or_a_final_media_is_stale(metadata: Metadata, user: str) -> None:
+    media_id = (await metadata.processing(user)).media_id
+    with pytest.raises(errors.Stale):
+        await metadata.plan(media_id, generation=2)
+    await metadata.fail_media(media_id)
+    with pytest.raises(errors.Stale):
+        await metadata.plan(media_id)
+
+
+async def test_a_plan_before_the_upload_is_complete_is_refused(metadata: Metadata, user: str) -> None:
+    with pytest.raises(errors.FailedPrecondition):
+        await metadata.plan((await metadata.create(user)).media_id)
+
+
+async def test_messages_of_tasks_name_them(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, task_ids = await metadata.planned(user)
+    rows = await sql.fetch("SELECT body FROM outbox WHERE media_id = $1 AND kind = 'task'", media_id)
+    ready = [events_pb2.TaskReady.FromString(row["body"]) for row in rows]
+    assert {message.task_id for message in ready} == set(task_ids)
+    assert {(message.media_id, message.generation) for message in ready} == {(media_id, 1)}
+
+
+async def test_of_many_claims_at_once_one_is_granted(metadata: Metadata, user: str) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    answers = await asyncio.gather(*(metadata.claim(media_id, task_id, worker=f"w{n}") for n in range(12)))
+    outcomes = [answer.outcome for answer in answers]
+    assert outcomes.count(pb.CLAIM_OUTCOME_CLAIMED) == 1
+    assert outcomes.count(pb.CLAIM_OUTCOME_HELD) == 11
+    held = next(answer for answer in answers if answer.outcome == pb.CLAIM_OUTCOME_HELD)
+    assert timedelta(seconds=20) < held.retry_after.ToTimedelta() <= timedelta(seconds=30)
+
+
+async def test_a_claimed_task_says_all_that_its_worker_needs(metadata: Metadata, user: str) -> None:
+    media_id, (task_id, _) = await metadata.planned(user, ("720p", "audio"))
+    claimed = await metadata.claim(media_id, task_id)
+    assert claimed.attempt == 1
+    assert (claimed.task.label, claimed.task.lane, claimed.task.generation) == ("720p", "video", 1)
+    assert claimed.task.spec_json == '{"label": "720p"}'
+    shard = ids.shard_of_user(user)
+    assert claimed.task.delivery_prefix.startswith(f"{shard:03x}/{media_id}/1/")
+    assert claimed.task.original.etag == "0123abcd-2"
+
+
+async def test_an_overtaken_attempt_is_refused_everything(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (task_id, _) = await metadata.planned(user, ("720p", "audio"))
+    zombie = await metadata.claim(media_id, task_id, worker="zombie", lease=GONE_AT_ONCE)
+    await asyncio.sleep(0.01)
+    second = await metadata.claim(media_id, task_id, worker="second")
+    assert (second.outcome, second.attempt) == (pb.CLAIM_OUTCOME_CLAIMED, 2)
+    with pytest.raises(errors.Stale):
+        await metadata.renew(media_id, task_id, zombie.attempt)
+    with pytest.raises(errors.Stale):
+        await metadata.complete(zombie)
+    with pytest.raises(errors.Stale):
+        await metadata.fail_task(zombie, permanent=True)
+    assert await metadata.complete(second) == 1
+    with pytest.raises(errors.Stale):
+        await metadata.complete(zombie)
+    key = await sql.fetchval("SELECT result FROM tasks WHERE task_id = $1", task_id)
+    assert "/a2/" in media_pb2.TaskResult.FromString(key).track.init_s3_key
+
+
+async def test_an_attempt_that_nobody_overtook_may_finish_late(metadata: Metadata, user: str) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id, lease=GONE_AT_ONCE)
+    await asyncio.sleep(0.01)
+    assert await metadata.complete(claimed) == 0
+
+
+async def test_a_renewed_lease_holds(metadata: Metadata, user: str) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id, lease=timedelta(milliseconds=200))
+    await metadata.renew(media_id, task_id, claimed.attempt, lease=timedelta(seconds=30))
+    await asyncio.sleep(0.25)
+    assert (await metadata.claim(media_id, task_id)).outcome == pb.CLAIM_OUTCOME_HELD
+
+
+async def test_a_result_may_be_sent_twice(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (first, last) = await metadata.planned(user, ("720p", "poster"))
+    for task_id, remaining in ((first, 1), (last, 0)):
+        claimed = await metadata.claim(media_id, task_id)
+        assert [await metadata.complete(claimed) for _ in range(3)] == [remaining] * 3
+    assert (await metadata.claim(media_id, first)).outcome == pb.CLAIM_OUTCOME_OBSOLETE
+    assert await sql.fetchval("SELECT count(*) FROM renditions WHERE media_id = $1", media_id) == 1
+    assert await sql.fetchval("SELECT count(*) FROM thumbnails WHERE media_id = $1", media_id) == 3
+
+
+async def test_fifty_calls_that_end_the_last_two_tasks_announce_encoded_once(
+    metadata: Metadata, user: str, sql: Sql
+) -> None:
+    media_id, task_ids = await metadata.planned(user)
+    for task_id in task_ids[2:]:
+        await metadata.complete(await metadata.claim(media_id, task_id))
+    last_two = [await metadata.claim(media_id, task_id) for task_id in task_ids[:2]]
+    remaining = await asyncio.gather(*(metadata.complete(last_two[number % 2]) for number in range(50)))
+    assert set(remaining) <= {0, 1}
+    assert 0 in remaining
+    encoded = await sql.fetch("SELECT body FROM outbox WHERE media_id = $1 AND kind = 'media.encoded'", media_id)
+    assert len(encoded) == 1
+    assert events_pb2.MediaEncoded.FromString(encoded[0]["body"]).generation == 1
+
+
+async def test_results_outside_the_delivery_prefix_are_refused(metadata: Metadata, user: str) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id)
+    stray = media_pb2.TaskResult(track=track_of("720p", "somebody/elses/prefix"))
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await metadata.complete(claimed, stray)
+    assert caught.value.reason == "KEY_OUTSIDE_PREFIX"
+    assert await metadata.complete(claimed) == 0
+
+
+async def test_two_tasks_cannot_make_the_same_output(metadata: Metadata, user: str) -> None:
+    media_id, (poster, other) = await metadata.planned(user, ("poster", "720p"))
+    await metadata.complete(await metadata.claim(media_id, poster))
+    claimed = await metadata.claim(media_id, other)
+    same = media_pb2.TaskResult(stills=stills_of(f"{claimed.task.delivery_prefix}/720p/a1", (150,)))
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await metadata.complete(claimed, same)
+    assert caught.value.reason == "OUTPUT_REPEATED"
+    assert await metadata.complete(claimed) == 0
+
+
+async def test_a_fault_queues_the_task_again_after_a_wait(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id)
+    assert await metadata.fail_task(claimed)
+    assert await metadata.fail_task(claimed), "a repeat answers the same"
+    row = await sql.fetchrow(
+        "SELECT emission, not_before > created_at AS later FROM outbox WHERE task_id = $1", task_id
+    )
+    assert row is not None
+    assert (row["emission"], row["later"]) == (1, True)
+    assert (await metadata.claim(media_id, task_id)).attempt == 2
+
+
+async def test_the_last_fault_fails_the_media_and_ends_the_other_tasks(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (task_id, other_id) = await metadata.planned(user, ("720p", "audio"))
+    other = await metadata.claim(media_id, other_id)
+    for will_retry in (True, True, False):
+        claimed = await metadata.claim(media_id, task_id)
+        assert await metadata.fail_task(claimed) is will_retry
+    assert not await metadata.fail_task(claimed), "a repeat answers the same"
+    media = await metadata.media(user, media_id)
+    assert (media.status, media.failure.reason) == (media_pb2.MEDIA_STATUS_FAILED, "broken")
+    assert (await metadata.claim(media_id, task_id)).outcome == pb.CLAIM_OUTCOME_OBSOLETE
+    with pytest.raises(errors.Stale):
+        await metadata.renew(media_id, other_id, other.attempt)
+    with pytest.raises(errors.Stale):
+        await metadata.complete(other)
+    body = await sql.fetchval("SELECT body FROM outbox WHERE media_id = $1 AND kind = 'media.failed'", media_id)
+    assert events_pb2.MediaFailed.FromString(body).failure.reason == "broken"
+
+
+async def test_a_permanent_fault_fails_the_media_at_once(metadata: Metadata, user: str) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    assert not await metadata.fail_task(await metadata.claim(media_id, task_id), permanent=True)
+    assert (await metadata.media(user, media_id)).status == media_pb2.MEDIA_STATUS_FAILED
+
+
+async def test_a_task_given_back_costs_no_attempt_and_no_wait(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    for _ in range(5):  # more often than attempts are allowed
+        assert await metadata.fail_task(await metadata.claim(media_id, task_id), release=True)
+    assert await sql.fetchval("SELECT not_before <= now() FROM outbox WHERE task_id = $1", task_id)
+    claimed = await metadata.claim(media_id, task_id)
+    assert claimed.attempt == 6
+    with pytest.raises(errors.InvalidArgument):
+        await metadata.fail_task(claimed, release=True, permanent=True)
+    assert await metadata.complete(claimed) == 0
+
+
+async def test_attempts_that_die_without_a_word_use_up_the_allowance(metadata: Metadata, user: str) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    for attempt in (1, 2, 3):
+        assert (await metadata.claim(media_id, task_id, lease=GONE_AT_ONCE)).attempt == attempt
+        await asyncio.sleep(0.01)
+    assert (await metadata.claim(media_id, task_id)).outcome == pb.CLAIM_OUTCOME_OBSOLETE
+    media = await metadata.media(user, media_id)
+    assert media.failure.reason == "attempts_exhausted"
+
+
+async def test_unknown_tasks_are_not_found(metadata: Metadata, user: str) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    other_media_id, _ = await metadata.planned(user, ("720p",))
+    for media, task in (
+        (media_id, str(ids.new_id(ids.shard_of_user(user)))),
+        (media_id, "nonsense"),
+        (other_media_id, task_id),
+        (str(ids.new_media_id(user)), task_id),
+    ):
+        with pytest.raises(errors.NotFound):
+            await metadata.claim(media, task)
+
+
+async def test_messages_and_results_carry_the_trace_of_their_cause(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id)
+    with within(TRACEPARENT):
+        await metadata.complete(claimed, result_of(claimed))
+    encoded = "SELECT traceparent FROM outbox WHERE media_id = $1 AND kind = 'media.encoded'"
+    assert (await sql.fetchval(encoded, media_id)).split("-")[1] == TRACE_ID
+    (link,) = (await metadata.publication(media_id)).task_traceparents
+    assert link.split("-")[1] == TRACE_ID
