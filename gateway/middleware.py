@@ -12,11 +12,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import problems
-from services.runtime import semconv, telemetry
+from services.runtime import telemetry
 from services.runtime.errors import Internal
 
-QUIET_PATHS: Final = ("/healthz", "/readyz", "/static/")
-"""Asked for all the time or by every page: neither traced nor logged."""
+_QUIET_PATHS: Final = ("/healthz", "/readyz", "/static/")
 
 _log = structlog.get_logger(__name__)
 
@@ -54,7 +53,7 @@ class BodyLimit:
 
 
 class Envelope:
-    """Names the span by its route, adds headers, writes the access log, and answers what nobody caught.
+    """Adds headers, the trace among them, writes the access log, and answers what nobody caught.
 
     The log holds the path but neither query nor headers, hence no token.
     """
@@ -75,7 +74,6 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _name_span(scope)
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
@@ -95,7 +93,7 @@ class Envelope:
             answer = problems.of_error(Internal("internal error"), scope["path"])
             await answer(scope, receive, send_with_headers)
         finally:
-            if not scope["path"].startswith(QUIET_PATHS):
+            if not is_quiet(scope):
                 _log.info(
                     "request",
                     method=scope["method"],
@@ -105,14 +103,10 @@ class Envelope:
                 )
 
 
-def _name_span(scope: Scope) -> None:
-    """`POST /v1/initiate-upload`: the route's template, of which there are few, not the path."""
-    template = getattr(scope.get("route"), "path", None)
-    span = trace.get_current_span()
-    if template is None or not span.is_recording():
-        return
-    span.update_name(f"{scope['method']} {template}")
-    span.set_attribute(semconv.HTTP_ROUTE, template)
+def is_quiet(scope: Scope) -> bool:
+    """Whether a request is asked for all the time, or by every page: such are neither traced nor logged."""
+    path: str = scope.get("path", "")
+    return path.startswith(_QUIET_PATHS)
 
 
 def security_headers(edge_url: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway import problems
 from services.runtime import errors
@@ -55,8 +56,10 @@ async def test_outages_and_defects_keep_their_text_to_themselves(kind: type[erro
 
 async def test_what_nobody_expected_is_a_bland_500() -> None:
     metadata = Answers({"GetMedia": raising(ZeroDivisionError(SECRET))})
-    async with client_of(parts(metadata=metadata)) as client:
-        response = await client.get(MEDIA)
+    with capture_logs() as logged:
+        async with client_of(parts(metadata=metadata)) as client:
+            response = await client.get(MEDIA)
+    assert [one["event"] for one in logged] == ["unhandled_error", "dependency_failed", "request"]
     assert response.status_code == 500
     assert response.json()["type"] == "https://millrace.dev/problems/internal"
     assert SECRET not in response.text
