@@ -89,8 +89,13 @@ def test_the_summary_names_the_root_and_counts() -> None:
     assert summary.is_complete
 
 
+def test_a_trace_that_a_client_without_spans_began_is_complete() -> None:
+    request = _span(1, 2, parent_span_id="f" * 16, name="POST", kind="server", start_ns=50)
+    assert summarise([request]).is_complete
+
+
 def test_a_trace_without_its_root_is_named_after_its_first_orphan() -> None:
-    orphan = _span(1, 2, parent_span_id="f" * 16, name="orphan", start_ns=50)
+    orphan = _span(1, 2, parent_span_id="f" * 16, name="orphan", kind="internal", start_ns=50)
     child = _span(1, 3, parent_span_id=orphan.span_id, name="child", start_ns=40)
     summary = summarise([child, orphan])
     assert summary.name == "orphan"

@@ -40,6 +40,11 @@ def test_an_orphan_stands_as_a_root() -> None:
     ]
 
 
+def test_a_request_of_a_client_that_records_nothing_is_no_orphan() -> None:
+    (row,) = waterfall([_span("request", "of the client", kind="server")])
+    assert not row.is_orphan
+
+
 def test_links_are_seen_from_both_ends() -> None:
     spans = [
         _span("a"),

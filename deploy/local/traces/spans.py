@@ -3,7 +3,7 @@
 Field meanings follow opentelemetry-proto 1.x, ``trace/v1/trace.proto``. Ids are lower-case hex.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -73,6 +73,13 @@ class Span:
     def is_error(self) -> bool:
         """Whether the operation failed."""
         return self.status == "error"
+
+    def is_orphan_among(self, span_ids: Container[str]) -> bool:
+        """Whether its parent should be among these and is not: it has yet to arrive, or never will.
+
+        A server span whose parent is missing is none: its caller is a client that records no spans.
+        """
+        return bool(self.parent_span_id) and self.parent_span_id not in span_ids and self.kind != "server"
 
     @property
     def duration_ns(self) -> int:

@@ -15,7 +15,7 @@ class Summary:
     """One trace at a glance.
 
     Attributes:
-        name: the root span's name; of the earliest span while the root has not arrived.
+        name: the root span's name; of the earliest span while no root has arrived.
         service: the root's (or that span's) service.
         services: every service that took part, in the order of their first spans.
         start_ns: Unix time, nanoseconds, of the earliest span.
@@ -130,8 +130,9 @@ def summarise(spans: Iterable[Span]) -> Summary:
     """Look at all spans (at least one) of a trace at once."""
     ordered = sorted(spans, key=_by_start)
     ids = {span.span_id for span in ordered}
-    roots = [span for span in ordered if not span.parent_span_id]
-    top = roots[0] if roots else next((span for span in ordered if span.parent_span_id not in ids), ordered[0])
+    tops = [span for span in ordered if span.parent_span_id not in ids]
+    roots = [span for span in tops if not span.is_orphan_among(ids)]
+    top = next(iter((*roots, *tops)), ordered[0])
     start_ns = ordered[0].start_ns
     return Summary(
         trace_id=top.trace_id,
@@ -145,7 +146,7 @@ def summarise(spans: Iterable[Span]) -> Summary:
         media_ids=tuple(
             dict.fromkeys(str(span.attributes[MEDIA_ID]) for span in ordered if MEDIA_ID in span.attributes)
         ),
-        is_complete=bool(roots) and all(not s.parent_span_id or s.parent_span_id in ids for s in ordered),
+        is_complete=bool(roots) and len(roots) == len(tops),
     )
 
 

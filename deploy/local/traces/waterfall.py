@@ -82,7 +82,7 @@ def waterfall(spans: Sequence[Span]) -> list[Row]:
                     descendant_count=0,
                     left=left,
                     width=min(span.duration_ns / total_ns, 1.0 - left),
-                    is_orphan=bool(span.parent_span_id) and span.parent_span_id not in here,
+                    is_orphan=span.is_orphan_among(here),
                     linked_from=tuple(linked_from[span.span_id]),
                 )
             )
