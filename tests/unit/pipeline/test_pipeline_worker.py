@@ -12,6 +12,7 @@ from services.transcode.engine.outcome import Outcome
 from services.transcode.plan import VideoSpec, plan
 from services.transcode.slots import Slots
 from services.transcode.source import MediaKind, RejectedSource, RejectionReason
+from services.transcode.tasks import TaskRef
 from services.transcode.worker import Worker, WorkerPolicy
 from tests.unit.pipeline import fakes
 from tests.unit.pipeline.fakes import FakeAnnouncer, FakeEngine, FakeStorage, FakeTasks, Job
@@ -199,6 +200,28 @@ async def test_a_refused_renewal_ends_the_child_at_once_and_records_nothing() ->
     assert rig.engine.ended == 1
     assert rig.tasks.failures == []
     assert rig.tasks.done is None
+
+
+async def test_an_overtaken_attempt_records_no_failure_whatever_else_went_wrong() -> None:
+    renewing = asyncio.Event()
+
+    class OvertakenMeanwhile(FakeTasks):
+        async def renew(self, ref: TaskRef, attempt: int, *, lease: timedelta) -> None:
+            renewing.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise Stale("overtaken") from None
+
+    async def stores_late(job: Job) -> Outcome:
+        await renewing.wait()
+        await job.sink(fakes.JPEG)
+        return await fakes.hang(job)
+
+    storage = FakeStorage(put_error=Unavailable("503"))
+    rig = Rig(engine=FakeEngine(stores_late), storage=storage, tasks=OvertakenMeanwhile())
+    assert await rig.work() is None
+    assert rig.tasks.failures == []
 
 
 async def test_a_lost_renewal_is_survived() -> None:
