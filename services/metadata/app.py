@@ -1,6 +1,7 @@
 """Wires the metadata service: a store on PostgreSQL, the relay and the reconciler beside the gRPC server."""
 
 import asyncio
+from datetime import timedelta
 
 import grpc
 
@@ -56,7 +57,11 @@ def servicer(settings: MetadataSettings, connected: database.Database) -> Metada
     store = Store(connected)
     return MetadataServicer(
         views=Views(store),
-        uploads=Uploads(store, completing_grace=settings.completing_grace, processing_limit=settings.processing_limit),
+        uploads=Uploads(
+            store,
+            completing_grace=timedelta(seconds=settings.completing_grace_s),
+            processing_limit=timedelta(seconds=settings.processing_limit_s),
+        ),
         tasks=Tasks(store, retry_policy(settings)),
         publications=Publications(store),
     )
@@ -70,7 +75,7 @@ def relay(settings: MetadataSettings, store: Store, broker: Bus) -> Relay:
         concurrency=settings.relay_connections,
         batch=settings.relay_batch,
         poll_s=settings.relay_poll_s,
-        look_again_after=settings.reemit_after,
+        look_again_after=timedelta(seconds=settings.reemit_after_s),
     )
 
 
@@ -81,7 +86,7 @@ def reconciler(settings: MetadataSettings, store: Store) -> Reconciler:
         tasks=Tasks(store, retry_policy(settings)),
         interval_s=settings.reconciler_interval_s,
         batch=settings.reconciler_batch,
-        outbox_keep=settings.outbox_keep,
+        outbox_keep=timedelta(seconds=settings.outbox_keep_s),
     )
 
 
@@ -89,6 +94,6 @@ def retry_policy(settings: MetadataSettings) -> RetryPolicy:
     """How often tasks are tried."""
     return RetryPolicy(
         max_attempts=settings.task_max_attempts,
-        first_backoff=settings.task_first_backoff,
-        longest_backoff=settings.task_longest_backoff,
+        first_backoff=timedelta(seconds=settings.task_first_backoff_s),
+        longest_backoff=timedelta(seconds=settings.task_longest_backoff_s),
     )

@@ -118,7 +118,7 @@ def json_object(field: str, text: str) -> str:
     """A JSON object that the database can hold: no NaN, no NUL."""
     try:
         value = json.loads(text, parse_constant=lambda name: refuse(field, f"holds {name}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"{field} is no JSON", details={"field": field}) from error
     if not isinstance(value, dict):
         refuse(field, "must be a JSON object")

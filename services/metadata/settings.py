@@ -1,7 +1,5 @@
 """Settings of the metadata service."""
 
-from datetime import timedelta
-
 from pydantic import Field
 
 from services.runtime.settings import DatabaseSettings, NatsSettings
@@ -13,28 +11,24 @@ class MetadataSettings(DatabaseSettings, NatsSettings):
     metadata_listen: str = Field("127.0.0.1:7102", description="host:port of the gRPC server; port 0 takes a free one")
 
     task_max_attempts: int = Field(3, ge=1, le=20, description="attempts at a task before its media fails")
-    task_first_backoff: timedelta = Field(timedelta(seconds=2), description="wait after a task's first fault")
-    task_longest_backoff: timedelta = Field(timedelta(seconds=60), description="bound of that wait; it grows fourfold")
-    processing_limit: timedelta = Field(
-        timedelta(hours=12),
-        gt=timedelta(0),
-        description="processing, waiting in queues included, fails after this",
+    task_first_backoff_s: float = Field(2.0, gt=0, le=600, description="wait after a task's first fault")
+    task_longest_backoff_s: float = Field(60.0, gt=0, le=3_600, description="bound of that wait; it grows fourfold")
+    processing_limit_s: float = Field(
+        12 * 3_600.0, gt=0, le=30 * 86_400, description="processing, waiting in queues included, fails after this"
     )
-    completing_grace: timedelta = Field(
-        timedelta(minutes=15), gt=timedelta(0), description="time for storage to put the parts together"
+    completing_grace_s: float = Field(
+        900.0, gt=0, le=86_400, description="time for storage to put the parts together, whatever the upload's expiry"
     )
 
-    relay_connections: int = Field(4, ge=2, le=64, description="database connections of the relay, beside the pool")
+    relay_connections: int = Field(4, ge=1, le=64, description="shards published at once, a database connection each")
     relay_batch: int = Field(256, ge=1, le=1_024, description="messages of one shard published at once")
     relay_poll_s: float = Field(1.0, gt=0, le=60, description="longest time between two looks at the outbox")
 
     reconciler_interval_s: float = Field(5.0, gt=0, le=3_600, description="time between two passes")
     reconciler_batch: int = Field(500, ge=1, le=10_000, description="rows of each kind in one pass")
-    reemit_after: timedelta = Field(
-        timedelta(seconds=120),
-        gt=timedelta(0),
-        description="a message without effect is sent again; doubles each time",
+    reemit_after_s: float = Field(
+        120.0, gt=0, le=86_400, description="a message without effect is sent again after this; doubles each time"
     )
-    outbox_keep: timedelta = Field(
-        timedelta(days=7), gt=timedelta(0), description="published messages are kept so long, for support"
+    outbox_keep_s: float = Field(
+        7 * 86_400.0, gt=0, le=365 * 86_400, description="published messages are kept so long, for support"
     )

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import asyncpg
 import grpc
@@ -26,9 +25,9 @@ def settings(infra: Env, database_url: str) -> MetadataSettings:
         database_url=SecretStr(database_url),
         database_pool_size=20,
         nats_url=infra["MILLRACE_NATS_URL"],
-        task_first_backoff=timedelta(milliseconds=20),
+        task_first_backoff_s=0.02,
         relay_poll_s=0.1,
-        reemit_after=timedelta(milliseconds=50),
+        reemit_after_s=0.05,
     )
 
 

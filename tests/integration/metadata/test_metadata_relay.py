@@ -88,7 +88,7 @@ def relay_to(publisher: Publisher, settings: MetadataSettings, store: Store) -> 
         concurrency=settings.relay_connections,
         batch=settings.relay_batch,
         poll_s=settings.relay_poll_s,
-        look_again_after=settings.reemit_after,
+        look_again_after=timedelta(seconds=settings.reemit_after_s),
     )
 
 
