@@ -16,7 +16,7 @@ const LAST_RETRY_MS = 15000;
 const NOTES = {
   uploading: "Waiting for the upload to complete.",
   planning: "Looking at the file to decide what to make of it.",
-  encoding: "Every rendition is made at the same time; the page goes on by itself.",
+  encoding: "Renditions are made in parallel; this page goes on by itself.",
   publishing: "Everything is encoded. Checking it, and warming the CDN.",
 };
 
@@ -193,6 +193,7 @@ function renditionRow(one) {
 /** Reads the event stream, again after every break, until the media is final. */
 async function follow() {
   let delayMs = FIRST_RETRY_MS;
+  let final = false;
   for (;;) {
     try {
       for await (const { name, data } of events(`${mediaPath}/events`)) {
@@ -200,13 +201,14 @@ async function follow() {
         if (name === "progress") showProgress(data);
         if (name === "state") {
           showState(data);
-          if (data.status === "published" || data.status === "failed") return;
+          final = data.status === "published" || data.status === "failed";
         }
       }
     } catch (error) {
       if (error instanceof Problem && error.status < 500 && error.status !== 429) return refuse(error);
       if (main.dataset.state === "loading") message("unreachable", "No answer yet", "The gateway does not answer. Trying again…");
     }
+    if (final) return; // the gateway has ended the stream by itself
     await new Promise((resolve) => setTimeout(resolve, delayMs * (0.5 + Math.random() / 2)));
     delayMs = Math.min(delayMs * 2, LAST_RETRY_MS);
   }

@@ -163,7 +163,7 @@ async def test_abort_ends_it_for_good(alice: Uploader, storage: Blobs) -> None:
         assert aborted.status_code == 200
         assert aborted.json()["failure"]["reason"] == "upload_aborted"
     refused = await alice.complete(begun["media_id"], sent)
-    assert refused.status_code == 409
+    assert problem(refused, 409, "upload-aborted")["next"] == "Initiate a new upload."
     assert (await alice.media(begun["media_id"]))["status"] == "failed"
     late = await alice.storage.put(begun["parts"][0]["url"], content=CONTENT[:PART_BYTES])
     assert late.status_code == 404

@@ -7,9 +7,10 @@ from gateway.progress import PUBLISHING_SHARE, Announcement, PlannedTask, Progre
 
 SHARES = {"1080p": 0.5, "720p": 0.3, "audio": 0.2}
 announcements = st.builds(
-    lambda label, fraction: Announcement(f"task-{label}", label, fraction, SHARES[label]),
+    lambda label, fraction, cost_share: Announcement(f"task-{label}", label, fraction, cost_share),
     st.sampled_from(sorted(SHARES)),
     st.floats(-0.5, 1.5),
+    st.floats(0, 1),
 )
 plans = st.sets(st.sampled_from(sorted(SHARES))).map(
     lambda done: [PlannedTask(f"task-{label}", label, label in done, share) for label, share in SHARES.items()]
