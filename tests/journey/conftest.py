@@ -106,3 +106,9 @@ def _edge_urls(env: Env, document: object) -> Iterator[str]:
             yield from _edge_urls(env, value)
     elif isinstance(document, str) and document.startswith(env["MILLRACE_EDGE_URL"]):
         yield document
+
+
+@pytest.fixture(scope="session")
+def samples_clip(samples: Path) -> bytes:
+    """The short clip."""
+    return (samples / "clip-360p.mp4").read_bytes()
