@@ -210,17 +210,24 @@ class Bus:
             stop: ends pulling.
             drain: how long handlers may go on after `stop`; then they are cancelled and their messages given back.
         """
-        slots = asyncio.Semaphore(concurrency)
         subscription = await self._jetstream.pull_subscribe_bind(consumer.name, consumer.stream)
         running: set[asyncio.Task[None]] = set()
-        async with asyncio.TaskGroup() as group:
+
+        async def pull(group: asyncio.TaskGroup) -> None:
+            slots = asyncio.Semaphore(concurrency)
             while not stop.is_set():
                 if (message := await self._next(subscription, slots, consumer)) is None:
                     continue
+                if stop.is_set():
+                    return await _settle(message.nak())
                 task = group.create_task(self._process(consumer, message, handle))
                 running.add(task)
                 task.add_done_callback(running.discard)
                 task.add_done_callback(lambda _: slots.release())
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pull(group))
+            await stop.wait()
             if running:
                 await asyncio.wait(running, timeout=drain.total_seconds())
             for task in running:

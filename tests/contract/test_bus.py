@@ -156,7 +156,7 @@ async def test_a_stop_gives_unfinished_messages_back(broker: Bus, patient_consum
         await asyncio.wait_for(started.wait(), SOON)
     again: asyncio.Queue[int] = asyncio.Queue()
     async with Consuming(broker, patient_consumer, lambda delivery: again.put_nowait(delivery.delivery_count)):
-        assert await asyncio.wait_for(again.get(), SOON) == 2
+        assert await asyncio.wait_for(again.get(), SOON) >= 2
 
 
 async def test_no_more_than_the_agreed_number_is_in_hand(broker: Bus, consumer: Consumer) -> None:

@@ -49,6 +49,7 @@ class FakeService:
         faults: by `METHOD /path` (of the gateway) or `PUT <part number>` (of storage).
         statuses: what `GET /v1/media/{id}` says, one after the other; the last one stays.
         streams: event streams, one for each connection; none left means 404.
+        put_takes_s: how long storage takes over a part.
     """
 
     part_size_bytes: int = 4
@@ -57,6 +58,7 @@ class FakeService:
     faults: dict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
     statuses: list[dict[str, Any]] = field(default_factory=lambda: [media_json()])
     streams: list[Sequence[bytes | Exception]] = field(default_factory=list)
+    put_takes_s: float = 0.001
     on_put: Callable[[int], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -83,7 +85,7 @@ class FakeService:
         number = int(request.url.path.strip("/"))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(self.put_takes_s)
         self.in_flight -= 1
         self.on_put(number)
         assert int(request.headers["content-length"]) == len(request.content)

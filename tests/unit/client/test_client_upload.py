@@ -50,7 +50,7 @@ async def test_every_byte_arrives_once_and_is_counted(clip: Path) -> None:
 
 @pytest.mark.parametrize("parallel", [1, 3, 64])
 async def test_no_more_parts_are_in_flight_than_asked_for(clip: Path, parallel: int) -> None:
-    service = FakeService()
+    service = FakeService(put_takes_s=0.1)
     await send(service, clip, parallel=parallel)
     assert service.most_in_flight == min(parallel, 10)
 
