@@ -742,12 +742,15 @@ class ClaimTaskRequest(_message.Message):
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     media_id: _builtins.str
     """Its media."""
     worker: _builtins.str
     """Name of the worker, for people."""
+    claim_id: _builtins.str
+    """Chosen by the caller for this claim, 1 to 64 characters: a repeat after a lost reply answers as the first did. Optional."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """How long the lease lasts without renewal."""
@@ -759,10 +762,11 @@ class ClaimTaskRequest(_message.Message):
         media_id: _builtins.str = ...,
         worker: _builtins.str = ...,
         lease: _duration_pb2.Duration | None = ...,
+        claim_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "media_id", b"media_id", "task_id", b"task_id", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_id", b"claim_id", "lease", b"lease", "media_id", b"media_id", "task_id", b"task_id", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -929,6 +933,7 @@ class FailTaskRequest(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     PERMANENT_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     media_id: _builtins.str
@@ -938,12 +943,16 @@ class FailTaskRequest(_message.Message):
     permanent: _builtins.bool
     """True when another attempt cannot succeed either: the media fails at once."""
     release: _builtins.bool
-    """True when nothing went wrong: the worker gives the task back, for instance because it was told to stop. The task is queued again at once, and
-    the attempt does not count towards the limit. Excludes `permanent`.
+    """True when the task is not to blame: the worker was told to stop, or a dependency is away. The attempt does not count towards the limit.
+    Excludes `permanent`.
     """
     @_builtins.property
     def failure(self) -> _media_pb2.Failure:
         """Why."""
+
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """With `release`: how long the task waits before it is queued again, at most an hour; unset means at once."""
 
     def __init__(
         self,
@@ -954,10 +963,11 @@ class FailTaskRequest(_message.Message):
         failure: _media_pb2.Failure | None = ...,
         permanent: _builtins.bool = ...,
         release: _builtins.bool = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "media_id", b"media_id", "permanent", b"permanent", "release", b"release", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "media_id", b"media_id", "permanent", b"permanent", "release", b"release", "retry_after", b"retry_after", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
