@@ -5,12 +5,14 @@ touch what its successor wrote. Within an attempt each key is written once.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, Protocol
 
 from services.runtime.errors import AlreadyExists
 from services.transcode.engine.errors import EngineCrashed
 from services.transcode.engine.outcome import Artifact, Outcome, TrackOutcome
+from services.transcode.patience import Patience
 from services.transcode.tasks import Stored, Task
 
 _IN_FLIGHT: Final = 4
@@ -43,7 +45,16 @@ def folder_of(task: Task, attempt: int) -> str:
 class ArtifactFolder:
     """Stores one attempt's artifacts, a few at a time, and remembers what lies where."""
 
-    def __init__(self, store: ArtifactStore, bucket: str, folder: str, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        store: ArtifactStore,
+        bucket: str,
+        folder: str,
+        group: asyncio.TaskGroup,
+        *,
+        on_life: Callable[[], None],
+        patience: Patience,
+    ) -> None:
         """Makes an empty folder.
 
         Args:
@@ -51,11 +62,15 @@ class ArtifactFolder:
             bucket: the delivery bucket.
             folder: see `folder_of`.
             group: runs the uploads; the first that fails ends it, and with it the attempt.
+            on_life: told of each artifact that is tried again.
+            patience: how long an artifact is offered while storage does not answer.
         """
         self._store = store
         self._bucket = bucket
         self._folder = folder
         self._group = group
+        self._on_life = on_life
+        self._patience = patience
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
         self._running: set[asyncio.Task[None]] = set()
         self._stored: dict[str, Stored] = {}
@@ -91,11 +106,14 @@ class ArtifactFolder:
     async def _upload(self, artifact: Artifact) -> None:
         key = f"{self._folder}/{artifact.name}"
         sha256 = bytes.fromhex(artifact.sha256)
+        put = partial(
+            self._store.put, self._bucket, key, artifact.data, content_type=artifact.content_type, sha256=sha256
+        )
         try:
-            await self._store.put(self._bucket, key, artifact.data, content_type=artifact.content_type, sha256=sha256)
+            await self._patience.bear(put, self._on_life)
         except AlreadyExists:
-            # A PUT whose reply was lost is repeated by the client below us and then meets its own object.
-            if await self._store.get(self._bucket, key) != artifact.data:
+            # A PUT whose reply was lost is repeated, here or by the client below us, and then meets its own object.
+            if await self._patience.bear(partial(self._store.get, self._bucket, key), self._on_life) != artifact.data:
                 raise
         self._stored[artifact.name] = Stored(key, len(artifact.data), sha256)
 

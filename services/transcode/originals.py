@@ -10,9 +10,11 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from services.runtime.errors import AlreadyExists, NotFound
+from services.transcode.patience import PATIENT, Patience
 
 BLOCK_BYTES: Final = 8 << 20
 """At 10 ms a request, blocks of 4 MiB and more no longer show in the time an encode takes."""
@@ -52,13 +54,18 @@ class RangeReader(Protocol):
         ...
 
 
-def _ignore_read() -> None:
-    """Reads that nobody counts."""
+def _ignore_life() -> None:
+    """Signs of life that nobody counts."""
 
 
 @asynccontextmanager
 async def opened(
-    storage: RangeReader, bucket: str, original: Original, *, on_read: Callable[[], None] = _ignore_read
+    storage: RangeReader,
+    bucket: str,
+    original: Original,
+    *,
+    on_life: Callable[[], None] = _ignore_life,
+    patience: Patience = PATIENT,
 ) -> AsyncIterator["OriginalReader"]:
     """A reader that lasts as long as the block; what it still fetches ahead at the end is given up.
 
@@ -66,9 +73,11 @@ async def opened(
         storage: where the original lies.
         bucket: its bucket.
         original: which bytes to read.
-        on_read: told of each block that arrived: a sign of life of a job that reads much before it writes.
+        on_life: told of each block that arrived, or is tried again: a sign of life of a job that reads much before it
+            writes.
+        patience: how long a block is asked for while storage does not answer.
     """
-    reader = OriginalReader(storage, bucket, original, on_read)
+    reader = OriginalReader(storage, bucket, original, on_life, patience)
     try:
         yield reader
     finally:
@@ -78,11 +87,19 @@ async def opened(
 class OriginalReader:
     """See `opened`. One reader serves one job; its reads come one after the other."""
 
-    def __init__(self, storage: RangeReader, bucket: str, original: Original, on_read: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        storage: RangeReader,
+        bucket: str,
+        original: Original,
+        on_life: Callable[[], None],
+        patience: Patience,
+    ) -> None:
         self._storage = storage
         self._bucket = bucket
         self._original = original
-        self._on_read = on_read
+        self._on_life = on_life
+        self._patience = patience
         self._blocks: OrderedDict[int, asyncio.Task[bytes]] = OrderedDict()
         self._last_number = -1
 
@@ -97,7 +114,7 @@ class OriginalReader:
         Raises:
             OriginalMissing: storage has none.
             OriginalChanged: storage has another one.
-            Unavailable: storage does not answer.
+            Unavailable: storage does not answer, and patience ran out.
         """
         end = min(offset + length, self.size_bytes)
         pieces = []
@@ -142,19 +159,21 @@ class OriginalReader:
 
     async def _fetch(self, number: int) -> bytes:
         offset = number * BLOCK_BYTES
+        read = partial(
+            self._storage.read,
+            self._bucket,
+            self._original.s3_key,
+            etag=self._original.etag,
+            offset=offset,
+            length=min(BLOCK_BYTES, self.size_bytes - offset),
+        )
         try:
-            block = await self._storage.read(
-                self._bucket,
-                self._original.s3_key,
-                etag=self._original.etag,
-                offset=offset,
-                length=min(BLOCK_BYTES, self.size_bytes - offset),
-            )
+            block = await self._patience.bear(read, self._on_life)
         except NotFound as error:
             raise OriginalMissing(error.message) from error
         except AlreadyExists as error:
             raise OriginalChanged(error.message) from error
-        self._on_read()
+        self._on_life()
         return block
 
     def _forget_oldest(self, keep: set[int]) -> None:

@@ -27,6 +27,7 @@ from services.transcode.engine_port import Engine
 from services.transcode.failures import WORKER_STOPPING, verdict_on
 from services.transcode.language import bcp47
 from services.transcode.originals import RangeReader
+from services.transcode.patience import PATIENT, Patience
 from services.transcode.plan import AudioSpec, spec_from_json
 from services.transcode.slots import Pulse, Slots
 from services.transcode.tasks import Claimed, Held, Obsolete, Result, Task, TaskRef, Tasks
@@ -72,12 +73,14 @@ class WorkerPolicy:
         limits: bounds of a child, by lane.
         originals_bucket: where originals lie.
         delivery_bucket: where artifacts go.
+        patience: how long storage may be away before an attempt gives up.
     """
 
     lease: timedelta
     limits: Mapping[str, Limits]
     originals_bucket: str
     delivery_bucket: str
+    patience: Patience = PATIENT
 
 
 class Worker:
@@ -168,14 +171,22 @@ class Worker:
     async def _encode(self, claimed: Claimed, pulse: Pulse, group: asyncio.TaskGroup) -> Result:
         task = claimed.task
         spec = spec_from_json(json.loads(task.spec_json))
-        folder = ArtifactFolder(self._storage, self._policy.delivery_bucket, folder_of(task, claimed.attempt), group)
+        patience = self._policy.patience
+        folder = ArtifactFolder(
+            self._storage,
+            self._policy.delivery_bucket,
+            folder_of(task, claimed.attempt),
+            group,
+            on_life=pulse.touch,
+            patience=patience,
+        )
 
         async def store(artifact: Artifact) -> None:
             await folder.add(artifact)
             pulse.touch()
 
         async with originals.opened(
-            self._storage, self._policy.originals_bucket, task.original, on_read=pulse.touch
+            self._storage, self._policy.originals_bucket, task.original, on_life=pulse.touch, patience=patience
         ) as source:
             outcome: Outcome = await self._engine.execute(
                 spec,

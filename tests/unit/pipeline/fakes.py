@@ -21,6 +21,7 @@ from services.transcode.engine.outcome import (
 )
 from services.transcode.engine_port import ByteSource
 from services.transcode.originals import Original
+from services.transcode.patience import Patience
 from services.transcode.plan import ImageSpec, TaskSpec, spec_to_json
 from services.transcode.planner import PlannedTask
 from services.transcode.source import (
@@ -73,6 +74,8 @@ VIDEO_SOURCE = SourceInfo(
     image=None,
 )
 
+SHORT_PATIENCE = Patience(lasts_s=0.2, first_wait_s=0.01, longest_wait_s=0.02)
+
 IMAGE_SPEC = ImageSpec(label="image", sizes_px=(1200,), cost=1)
 
 
@@ -124,10 +127,12 @@ class FakeStorage:
     reads: list[tuple[int, int]] = field(default_factory=list)
     put_error: Exception | None = None
     lose_put_replies: bool = False
+    script: dict[str, list[Exception]] = field(default_factory=dict)
 
     async def read(self, bucket: str, key: str, *, etag: str, offset: int, length: int) -> bytes:
         await asyncio.sleep(0)
         self.reads.append((offset, length))
+        self._scripted("read")
         if (bucket, key) not in self.objects:
             raise NotFound("no such object")
         if etag != self.etag:
@@ -137,6 +142,7 @@ class FakeStorage:
     async def put(self, bucket: str, key: str, data: bytes, *, content_type: str, sha256: bytes) -> None:
         await asyncio.sleep(0)
         assert hashlib.sha256(data).digest() == sha256
+        self._scripted("put")
         if self.put_error:
             raise self.put_error
         if (bucket, key) in self.objects:
@@ -146,7 +152,12 @@ class FakeStorage:
             raise AlreadyExists("the repeat of a PUT whose reply was lost")
 
     async def get(self, bucket: str, key: str) -> bytes:
+        self._scripted("get")
         return self.objects[bucket, key]
+
+    def _scripted(self, call: str) -> None:
+        if errors := self.script.get(call):
+            raise errors.pop(0)
 
 
 Behaviour = Callable[["Job"], Awaitable[Outcome]]

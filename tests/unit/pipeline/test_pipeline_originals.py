@@ -1,5 +1,6 @@
 import asyncio
 import random
+import time
 from contextlib import AsyncExitStack
 
 import pytest
@@ -7,10 +8,13 @@ import pytest
 from services.runtime.errors import AlreadyExists, NotFound, Unavailable
 from services.transcode import originals
 from services.transcode.originals import BLOCK_BYTES, Original, OriginalChanged, OriginalMissing
+from services.transcode.patience import Patience
+from tests.unit.pipeline.fakes import SHORT_PATIENCE
 
 SIZE = BLOCK_BYTES * 3 + 12_345
 DATA = random.Random(7).randbytes(SIZE)
 ORIGINAL = Original("key", "etag", SIZE)
+IMPATIENT = Patience(lasts_s=0)
 
 
 class CountingStorage:
@@ -54,16 +58,37 @@ async def test_jumping_about_fetches_nothing_ahead() -> None:
     assert storage.offsets == [2 * BLOCK_BYTES]
 
 
-async def test_an_outage_passes_and_the_next_read_succeeds() -> None:
-    async with originals.opened(CountingStorage(Unavailable("503")), "originals", ORIGINAL) as reader:
+async def test_a_short_outage_is_waited_out() -> None:
+    storage = CountingStorage(*[Unavailable("connection reset")] * 3)
+    lives: list[None] = []
+    async with originals.opened(
+        storage, "originals", ORIGINAL, on_life=lambda: lives.append(None), patience=SHORT_PATIENCE
+    ) as reader:
+        assert await reader.read(2 * BLOCK_BYTES, 10) == DATA[2 * BLOCK_BYTES : 2 * BLOCK_BYTES + 10]
+    assert storage.offsets == [2 * BLOCK_BYTES] * 4
+    assert len(lives) == 4
+
+
+async def test_a_long_outage_passes_and_the_next_read_succeeds() -> None:
+    storage = CountingStorage(Unavailable("503"))
+    async with originals.opened(storage, "originals", ORIGINAL, patience=IMPATIENT) as reader:
         with pytest.raises(Unavailable):
             await reader.read(0, 10)
         assert await reader.read(0, 10) == DATA[:10]
 
 
+async def test_patience_ends_in_time() -> None:
+    storage = CountingStorage(*[Unavailable("503")] * 1_000)
+    began = time.monotonic()
+    async with originals.opened(storage, "originals", ORIGINAL, patience=SHORT_PATIENCE) as reader:
+        with pytest.raises(Unavailable):
+            await reader.read(0, 10)
+    assert SHORT_PATIENCE.lasts_s <= time.monotonic() - began < 2
+
+
 async def test_an_outage_of_what_was_fetched_ahead_shows_when_it_is_wanted() -> None:
     storage = CountingStorage()
-    async with originals.opened(storage, "originals", ORIGINAL) as reader:
+    async with originals.opened(storage, "originals", ORIGINAL, patience=IMPATIENT) as reader:
         await reader.read(0, 10)
         storage.errors.append(Unavailable("503"))
         await asyncio.sleep(0.01)

@@ -41,6 +41,7 @@ class Rig:
             limits={"image": Limits(), "video": Limits()},
             originals_bucket="originals",
             delivery_bucket="delivery",
+            patience=fakes.SHORT_PATIENCE,
         )
         worker = Worker(
             engine=self.engine,
@@ -136,6 +137,25 @@ async def test_a_failed_upload_ends_the_child_and_the_attempt() -> None:
     assert await rig.work() is None
     assert rig.tasks.failures[0][0].reason == "storage_unavailable"
     assert rig.engine.ended == 1
+
+
+async def test_an_outage_of_storage_that_passes_costs_no_attempt() -> None:
+    refusals: list[Exception] = [Unavailable("connection refused")] * 3
+    storage = FakeStorage(
+        script={"read": list(refusals), "put": list(refusals), "get": list(refusals)}, lose_put_replies=True
+    )
+    rig = Rig(storage=storage)
+    assert await rig.work() is None
+    assert rig.tasks.failures == []
+    assert rig.tasks.done is not None
+    assert rig.engine.began == 1
+
+
+async def test_waiting_for_storage_holds_the_lease() -> None:
+    outage: list[Exception] = [Unavailable("connection refused")] * 10
+    rig = Rig(storage=FakeStorage(script={"read": outage}), lease=timedelta(seconds=0.03))
+    await rig.work()
+    assert rig.tasks.renewals >= 3
 
 
 async def test_an_original_that_was_overwritten_fails_for_good() -> None:
