@@ -46,6 +46,7 @@ async def serve(stop: asyncio.Event) -> None:
             slots=slots,
             policy=WorkerPolicy(
                 lease=settings.lease,
+                ack_wait=min(consumer.ack_wait for consumer in topology.WORKERS.values()),
                 limits=settings.limits,
                 originals_bucket=settings.s3_originals_bucket,
                 delivery_bucket=settings.s3_delivery_bucket,

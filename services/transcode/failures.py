@@ -1,8 +1,11 @@
 """What an error means for an attempt: whose fault, whether another attempt can help, and what the owner is told."""
 
+import random
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 
-from services.runtime.errors import MillraceError
+from services.runtime.errors import DeadlineExceeded, Unavailable
 from services.transcode.engine.errors import EngineFailed, EngineTimeout
 from services.transcode.originals import OriginalChanged, OriginalMissing
 from services.transcode.source import RejectedSource
@@ -11,11 +14,21 @@ from services.transcode.tasks import Failure
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is recorded. `permanent`: another attempt cannot succeed either."""
+    """What is recorded.
+
+    Attributes:
+        failure: why.
+        permanent: another attempt cannot succeed either.
+        release: the task is not to blame: the attempt shall not count, and the next one wait (`wait_of`).
+    """
 
     failure: Failure
     permanent: bool
+    release: bool = False
 
+
+_FIRST_WAIT_S: Final = 10.0
+_LONGEST_WAIT_S: Final = 60.0
 
 ORIGINAL_MISSING = Failure("original_missing", "The uploaded file is no longer in storage. Upload it again.")
 ORIGINAL_CHANGED = Failure("original_changed", "The uploaded file was overwritten afterwards. Upload it again.")
@@ -40,10 +53,20 @@ def verdict_on(error: Exception) -> Verdict:
             return Verdict(_TIMED_OUT, permanent=False)
         case EngineFailed():
             return Verdict(_CRASHED, permanent=False)
-        case MillraceError():
-            return Verdict(_NO_STORAGE, permanent=False)
+        case Unavailable() | DeadlineExceeded():
+            return Verdict(_NO_STORAGE, permanent=False, release=True)
         case _:
             return Verdict(_DEFECT, permanent=False)
+
+
+def wait_of(attempt: int) -> timedelta:
+    """How long a task that was released after its attempt number `attempt`, from 1, waits for what it lacked.
+
+    Doubling from 10 s to a minute, with jitter of a half, since an outage releases everything in hand at once. What
+    bounds the whole is the media's deadline.
+    """
+    ceiling_s = min(_FIRST_WAIT_S * 2.0 ** min(attempt - 1, 10), _LONGEST_WAIT_S)
+    return timedelta(seconds=ceiling_s * random.uniform(0.5, 1.0))  # noqa: S311 jitter, no secret
 
 
 def rejection(error: RejectedSource) -> Failure:

@@ -48,10 +48,14 @@ class MetadataClient:
         )
         await grpc_client.call(self._stub.FailMedia, request)
 
-    async def claim(self, ref: TaskRef, *, worker: str, lease: timedelta) -> Claim:
+    async def claim(self, ref: TaskRef, *, worker: str, lease: timedelta, claim_id: str) -> Claim:
         """See `Tasks`."""
         request = metadata_service_pb2.ClaimTaskRequest(
-            task_id=ref.task_id, media_id=ref.media_id, worker=worker, lease=_duration_to_pb(lease)
+            task_id=ref.task_id,
+            media_id=ref.media_id,
+            worker=worker,
+            lease=_duration_to_pb(lease),
+            claim_id=claim_id,
         )
         answer = await grpc_client.call(self._stub.ClaimTask, request)
         match answer.outcome:
@@ -78,7 +82,16 @@ class MetadataClient:
         )
         await grpc_client.call(self._stub.CompleteTask, request, timeout_s=_RECORD_TIMEOUT_S)
 
-    async def fail(self, ref: TaskRef, attempt: int, failure: Failure, *, permanent: bool, release: bool) -> None:
+    async def fail(
+        self,
+        ref: TaskRef,
+        attempt: int,
+        failure: Failure,
+        *,
+        permanent: bool,
+        release: bool,
+        retry_after: timedelta = timedelta(0),
+    ) -> None:
         """See `Tasks`."""
         request = metadata_service_pb2.FailTaskRequest(
             task_id=ref.task_id,
@@ -87,6 +100,7 @@ class MetadataClient:
             failure=_failure_to_pb(failure),
             permanent=permanent,
             release=release,
+            retry_after=_duration_to_pb(retry_after) if retry_after else None,
         )
         await grpc_client.call(self._stub.FailTask, request)
 

@@ -108,8 +108,8 @@ class Tasks(Protocol):
     Each raises Unavailable or DeadlineExceeded when there is no answer, and NotFound for a task nobody knows.
     """
 
-    async def claim(self, ref: TaskRef, *, worker: str, lease: timedelta) -> Claim:
-        """Leases the task under a new attempt number."""
+    async def claim(self, ref: TaskRef, *, worker: str, lease: timedelta, claim_id: str) -> Claim:
+        """Leases the task under a new attempt number; a repeat with the same `claim_id` answers as the first did."""
         ...
 
     async def renew(self, ref: TaskRef, attempt: int, *, lease: timedelta) -> None:
@@ -128,7 +128,16 @@ class Tasks(Protocol):
         """
         ...
 
-    async def fail(self, ref: TaskRef, attempt: int, failure: Failure, *, permanent: bool, release: bool) -> None:
+    async def fail(
+        self,
+        ref: TaskRef,
+        attempt: int,
+        failure: Failure,
+        *,
+        permanent: bool,
+        release: bool,
+        retry_after: timedelta = timedelta(0),
+    ) -> None:
         """Records a failed attempt.
 
         Args:
@@ -137,6 +146,7 @@ class Tasks(Protocol):
             failure: why.
             permanent: another attempt cannot succeed either.
             release: no fault: the worker gives the task back, and it shall not count against the task.
+            retry_after: with `release`, how long the task waits before it is queued again.
 
         Raises:
             Stale: the attempt was overtaken.

@@ -7,6 +7,7 @@ child at once. Whatever ends an attempt is recorded, so that the next one is que
 
 import asyncio
 import json
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Outcome
 from services.transcode.engine_port import Engine
-from services.transcode.failures import WORKER_STOPPING, verdict_on
+from services.transcode.failures import WORKER_STOPPING, verdict_on, wait_of
 from services.transcode.language import bcp47
 from services.transcode.originals import RangeReader
 from services.transcode.patience import PATIENT, Patience
@@ -32,8 +33,8 @@ from services.transcode.plan import AudioSpec, spec_from_json
 from services.transcode.slots import Pulse, Slots
 from services.transcode.tasks import Claimed, Held, Obsolete, Result, Task, TaskRef, Tasks
 
-_BEATS_A_LEASE: Final = 3
-"""Two renewals may be lost before a lease ends."""
+_BEATS: Final = 3
+"""Two signs of life may be lost before a lease ends or the broker takes the message for abandoned."""
 _ANNOUNCE_EVERY_S: Final = 0.25
 _RECORD_AGAIN_AFTER_S: Final = 1.0
 _GIVE_BACK_WITHIN_S: Final = 2.0
@@ -70,6 +71,7 @@ class WorkerPolicy:
 
     Attributes:
         lease: how long a claim lasts without renewal; also how long an unrecorded result is offered again.
+        ack_wait: how long a message may go without a sign of life before the broker delivers it again.
         limits: bounds of a child, by lane.
         originals_bucket: where originals lie.
         delivery_bucket: where artifacts go.
@@ -77,6 +79,7 @@ class WorkerPolicy:
     """
 
     lease: timedelta
+    ack_wait: timedelta
     limits: Mapping[str, Limits]
     originals_bucket: str
     delivery_bucket: str
@@ -119,7 +122,9 @@ class Worker:
         """
         log = _log.bind(task_id=ref.task_id, media_id=ref.media_id)
         try:
-            claim = await self._tasks.claim(ref, worker=self._slots.worker, lease=self._policy.lease)
+            claim = await self._tasks.claim(
+                ref, worker=self._slots.worker, lease=self._policy.lease, claim_id=uuid.uuid4().hex
+            )
         except NotFound:
             log.warning("task_unknown")
             return None
@@ -217,8 +222,9 @@ class Worker:
 
     async def _hold(self, claimed: Claimed, pulse: Pulse, keep: Keep) -> None:
         """Renews lease and message while the work advances; raises Stale once the attempt was overtaken."""
+        beat = min(self._policy.lease, self._policy.ack_wait) / _BEATS
         while True:
-            await asyncio.sleep(self._policy.lease.total_seconds() / _BEATS_A_LEASE)
+            await asyncio.sleep(beat.total_seconds())
             if not pulse.beat():
                 _log.warning("attempt_stalls", task_id=claimed.task.ref.task_id, attempt=claimed.attempt)
                 continue
@@ -239,7 +245,7 @@ class Worker:
     async def _fail(self, claimed: Claimed, error: Exception, span: trace.Span) -> None:
         verdict = verdict_on(error)
         spans.failed(span, verdict.failure.reason, error)
-        expected = verdict.permanent or isinstance(error, EngineFailed | Unavailable | DeadlineExceeded)
+        expected = verdict.permanent or verdict.release or isinstance(error, EngineFailed)
         _log.warning(
             "attempt_failed",
             task_id=claimed.task.ref.task_id,
@@ -247,12 +253,18 @@ class Worker:
             attempt=claimed.attempt,
             reason=verdict.failure.reason,
             permanent=verdict.permanent,
+            counts=not verdict.release,
             error=str(error),
             exc_info=None if expected else error,
         )
         try:
             await self._tasks.fail(
-                claimed.task.ref, claimed.attempt, verdict.failure, permanent=verdict.permanent, release=False
+                claimed.task.ref,
+                claimed.attempt,
+                verdict.failure,
+                permanent=verdict.permanent,
+                release=verdict.release,
+                retry_after=wait_of(claimed.attempt) if verdict.release else timedelta(0),
             )
         except Stale:
             span.add_event("attempt_overtaken")

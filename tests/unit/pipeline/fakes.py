@@ -245,10 +245,13 @@ class FakeTasks:
     held_for: timedelta | None = None
     done: Result | None = None
     failures: list[tuple[Failure, bool, bool]] = field(default_factory=list)
+    waits: list[timedelta] = field(default_factory=list)
+    claim_ids: list[str] = field(default_factory=list)
     renewals: int = 0
     script: dict[str, list[Exception]] = field(default_factory=dict)
 
-    async def claim(self, ref: TaskRef, *, worker: str, lease: timedelta) -> Claim:
+    async def claim(self, ref: TaskRef, *, worker: str, lease: timedelta, claim_id: str) -> Claim:
+        self.claim_ids.append(claim_id)
         self._scripted("claim")
         if self.done:
             return Obsolete()
@@ -267,10 +270,20 @@ class FakeTasks:
         self._fence(attempt)
         self.done = result
 
-    async def fail(self, ref: TaskRef, attempt: int, failure: Failure, *, permanent: bool, release: bool) -> None:
+    async def fail(
+        self,
+        ref: TaskRef,
+        attempt: int,
+        failure: Failure,
+        *,
+        permanent: bool,
+        release: bool,
+        retry_after: timedelta = timedelta(0),
+    ) -> None:
         self._scripted("fail")
         self._fence(attempt)
         self.failures.append((failure, permanent, release))
+        self.waits.append(retry_after)
 
     def _fence(self, attempt: int) -> None:
         if attempt != self.attempt:

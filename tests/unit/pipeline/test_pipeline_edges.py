@@ -1,22 +1,27 @@
 """Translation at the transcode service's edges: settings, messages, protos."""
 
+from datetime import timedelta
+
+import grpc
 import pytest
 from pydantic import ValidationError
 
-from media.v1 import events_pb2, media_pb2, transcode_service_pb2
+from media.v1 import events_pb2, media_pb2, metadata_service_pb2, metadata_service_pb2_grpc, transcode_service_pb2
+from services.runtime import grpc_client, grpc_server
 from services.runtime.bus import Delivery, Discard
-from services.runtime.errors import InvalidArgument
+from services.runtime.errors import InvalidArgument, Unavailable
 from services.transcode.artifacts import folder_of
 from services.transcode.consumer import Consumer
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact
+from services.transcode.failures import WORKER_STOPPING
 from services.transcode.language import bcp47
-from services.transcode.metadata_client import result_to_pb
+from services.transcode.metadata_client import MetadataClient, result_to_pb
 from services.transcode.planner import Planner
 from services.transcode.servicer import TranscodeServicer
 from services.transcode.settings import TranscodeSettings
 from services.transcode.slots import Pulse, Slots
-from services.transcode.tasks import Claimed, Result, Stored
+from services.transcode.tasks import Claimed, Held, Result, Stored
 from services.transcode.worker import Worker, WorkerPolicy
 from tests.unit.pipeline import fakes
 from tests.unit.pipeline.fakes import FakeAnnouncer, FakeEngine, FakePlans, FakeStorage, FakeTasks
@@ -42,6 +47,51 @@ def test_stills_travel_with_keys_and_checksums() -> None:
     assert still.thumbnail.s3_key == "folder/1200.jpg"
     assert (still.thumbnail.size_px, still.thumbnail.width_px, still.thumbnail.height_px) == (1200, 900, 1200)
     assert still.sha256.hex() == fakes.JPEG.sha256
+
+
+class _Metadata(metadata_service_pb2_grpc.MetadataServiceServicer):
+    """Keeps what it is asked; answers nothing to the first claim."""
+
+    def __init__(self) -> None:
+        self.claims: list[metadata_service_pb2.ClaimTaskRequest] = []
+        self.failures: list[metadata_service_pb2.FailTaskRequest] = []
+
+    async def ClaimTask(
+        self, request: metadata_service_pb2.ClaimTaskRequest, context: object
+    ) -> metadata_service_pb2.ClaimTaskResponse:
+        self.claims.append(request)
+        if len(self.claims) == 1:
+            raise Unavailable("the reply is lost")
+        return metadata_service_pb2.ClaimTaskResponse(outcome=metadata_service_pb2.CLAIM_OUTCOME_HELD)
+
+    async def FailTask(
+        self, request: metadata_service_pb2.FailTaskRequest, context: object
+    ) -> metadata_service_pb2.FailTaskResponse:
+        self.failures.append(request)
+        return metadata_service_pb2.FailTaskResponse()
+
+
+async def test_claims_and_releases_travel_whole() -> None:
+    servicer = _Metadata()  # type: ignore[abstract] # the other methods are not called
+
+    def add_to(server: grpc.aio.Server) -> None:
+        metadata_service_pb2_grpc.add_MetadataServiceServicer_to_server(servicer, server)
+
+    ref = fakes.task().ref
+    async with (
+        grpc_server.serving("127.0.0.1:0", [("media.v1.MetadataService", add_to)]) as address,
+        grpc_client.channel(address) as channel,
+    ):
+        client = MetadataClient(channel)
+        claim = await client.claim(ref, worker="w", lease=timedelta(seconds=30), claim_id="claim-1")
+        waits = (timedelta(0), timedelta(seconds=7.5))
+        for wait in waits:
+            await client.fail(ref, 1, WORKER_STOPPING, permanent=False, release=True, retry_after=wait)
+    assert claim == Held(timedelta(0))
+    assert [request.claim_id for request in servicer.claims] == ["claim-1", "claim-1"]
+    assert [request.release for request in servicer.failures] == [True, True]
+    assert [request.HasField("retry_after") for request in servicer.failures] == [False, True]
+    assert servicer.failures[1].retry_after.ToTimedelta() == waits[1]
 
 
 def test_attempts_never_share_a_folder() -> None:
@@ -95,7 +145,9 @@ def _consumer(plans: FakePlans, tasks: FakeTasks) -> Consumer:
         tasks=tasks,
         announcer=FakeAnnouncer(),
         slots=Slots("worker", {"image": 1}),
-        policy=WorkerPolicy(TranscodeSettings().lease, {"image": Limits()}, "originals", "delivery"),
+        policy=WorkerPolicy(
+            TranscodeSettings().lease, timedelta(seconds=30), {"image": Limits()}, "originals", "delivery"
+        ),
     )
     return Consumer(planner, worker)
 

@@ -5,7 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from services.runtime.errors import NotFound, Stale, Unavailable
+from services.runtime.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    Stale,
+    Unavailable,
+)
 from services.transcode.engine.errors import EngineCrashed, EngineTimeout
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome
@@ -30,6 +37,7 @@ class Rig:
     announcer: FakeAnnouncer = field(default_factory=FakeAnnouncer)
     slots: Slots = field(default_factory=lambda: Slots("worker-1", {"image": 1, "video": 1}))
     lease: timedelta = timedelta(seconds=0.09)
+    ack_wait: timedelta = timedelta(seconds=30)
     kept: int = 0
 
     async def keep(self) -> None:
@@ -38,6 +46,7 @@ class Rig:
     async def work(self) -> timedelta | None:
         policy = WorkerPolicy(
             lease=self.lease,
+            ack_wait=self.ack_wait,
             limits={"image": Limits(), "video": Limits()},
             originals_bucket="originals",
             delivery_bucket="delivery",
@@ -117,7 +126,8 @@ async def test_a_refused_source_fails_for_good_with_advice() -> None:
     [
         (EngineCrashed("killed", "stderr"), "engine_crashed"),
         (EngineTimeout("stalled"), "engine_timeout"),
-        (Unavailable("storage"), "storage_unavailable"),
+        (AlreadyExists("other bytes"), "internal"),
+        (FailedPrecondition("not that way"), "internal"),
         (ZeroDivisionError(), "internal"),
     ],
 )
@@ -126,6 +136,27 @@ async def test_other_failures_leave_another_attempt(error: Exception, reason: st
     assert await rig.work() is None
     [(failure, permanent, release)] = rig.tasks.failures
     assert (failure.reason, permanent, release) == (reason, False, False)
+    assert rig.tasks.waits == [timedelta(0)]
+
+
+@pytest.mark.parametrize("error", [Unavailable("storage"), DeadlineExceeded("metadata")])
+async def test_what_is_away_costs_time_and_no_attempt(error: Exception) -> None:
+    rig = Rig(engine=FakeEngine(fakes.raising(error)))
+    for _ in range(8):
+        assert await rig.work() is None
+    assert {(failure.reason, *how) for failure, *how in rig.tasks.failures} == {("storage_unavailable", False, True)}
+    waits_s = [wait.total_seconds() for wait in rig.tasks.waits]
+    assert all(5 <= wait_s <= 60 for wait_s in waits_s)
+    assert waits_s[0] <= 10 <= waits_s[1] <= 20 <= waits_s[2] <= 40
+    assert min(waits_s[3:]) >= 30
+
+
+async def test_each_claim_has_a_name_of_its_own() -> None:
+    rig = Rig(tasks=FakeTasks(held_for=timedelta(seconds=1)))
+    await rig.work()
+    await rig.work()
+    assert len(set(rig.tasks.claim_ids)) == 2
+    assert all(1 <= len(claim_id) <= 64 for claim_id in rig.tasks.claim_ids)
 
 
 async def test_a_failed_upload_ends_the_child_and_the_attempt() -> None:
@@ -199,6 +230,18 @@ async def test_lease_and_message_are_held_while_frames_advance() -> None:
     await rig.work()
     assert rig.tasks.renewals >= 5
     assert rig.kept >= 5
+
+
+async def test_a_message_is_held_however_long_the_lease() -> None:
+    async def slow(job: Job) -> Outcome:
+        for step in range(15):
+            await asyncio.sleep(0.01)
+            job.on_progress(step / 15)
+        return await fakes.make_image(job)
+
+    rig = Rig(engine=FakeEngine(slow), lease=timedelta(minutes=10), ack_wait=timedelta(seconds=0.09))
+    await rig.work()
+    assert rig.kept >= 2
 
 
 async def test_nothing_is_held_while_nothing_advances() -> None:
@@ -298,6 +341,7 @@ async def test_stopping_ends_the_child_and_gives_the_task_back() -> None:
     assert rig.engine.ended == 1
     [(failure, permanent, release)] = rig.tasks.failures
     assert (failure.reason, permanent, release) == ("worker_stopping", False, True)
+    assert rig.tasks.waits == [timedelta(0)]
 
 
 async def test_progress_is_announced_at_most_four_times_a_second() -> None:
