@@ -28,8 +28,20 @@ _LOST = (
     asyncpg.InternalClientError,  # what asyncpg makes of a connection that ended while it was idle
     ConnectionError,
 )
-_RETRIED = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, *_LOST)
-_UNAVAILABLE = (*_RETRIED, asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError, TimeoutError, OSError)
+_RETRIED = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InvalidCachedStatementError,  # a migration changed the table; asyncpg prepares afresh the next time
+    asyncpg.IdleInTransactionSessionTimeoutError,  # this process stalled; only this one connection has ended
+    *_LOST,
+)
+_UNAVAILABLE = (
+    *_RETRIED,
+    asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
+    asyncpg.QueryCanceledError,
+    TimeoutError,
+    OSError,
+)
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
