@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
+from uuid import uuid4
 
 from fastapi import Depends, Header, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -68,12 +69,16 @@ def _request_id(
         Header(
             max_length=_MAX_KEY_CHARS,
             pattern=r"^[\x21-\x7e]*$",
-            description="A key of your choice, best a UUID: a repeat within a day answers with the first upload.",
+            description="A key of your choice, best a UUID: a repeat within a day answers with the first upload. "
+            "Without one every request is a new upload.",
         ),
     ] = "",
 ) -> str:
-    """The key; the IETF draft writes it as a structured string, in quotes, and many clients without."""
-    return idempotency_key.strip('"')
+    """The key; the IETF draft writes it as a structured string, in quotes, and many clients without.
+
+    Where there is none it is one of our own, so that calls which are tried again behind the gateway make one upload.
+    """
+    return idempotency_key.strip('"') or uuid4().hex
 
 
 ThisProcess: TypeAlias = Annotated[Parts, Depends(_parts)]

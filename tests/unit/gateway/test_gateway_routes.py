@@ -87,6 +87,20 @@ async def test_initiate_passes_owner_and_key_and_answers_where_the_media_is() ->
     assert upload.asked[0].request_id == "8e03978e-40d5-43dd-bc93-6894a57f9324"
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": '"'}, {"Idempotency-Key": '""'}], ids=str)
+async def test_without_a_key_each_upload_has_one_of_its_own(headers: dict[str, str]) -> None:
+    """Calls are tried again behind the gateway: what came without a key must still make one media only."""
+    upload = Answers({"InitiateUpload": lambda _: upload_service_pb2.InitiateUploadResponse(media_id=MEDIA_ID)})
+    async with client_of(parts(upload=upload)) as client:
+        for _ in range(2):
+            body = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 17}
+            assert (await client.post("/v1/initiate-upload", json=body, headers=headers)).status_code == 201
+    first, second = (asked.request_id for asked in upload.asked)
+    assert first
+    assert second
+    assert first != second
+
+
 async def test_a_published_media_leads_to_the_edge() -> None:
     async with client_of(parts(metadata=answering(published()))) as client:
         body = (await client.get(f"/v1/media/{MEDIA_ID}")).json()
