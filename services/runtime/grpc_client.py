@@ -18,6 +18,10 @@ from services.runtime.grpc_server import MAX_MESSAGE_BYTES
 DEFAULT_TIMEOUT_S: Final = 5.0
 """Our calls are single transactions or single requests to storage; five seconds is already a fault."""
 
+KEEPALIVE_TIME_MS: Final = 10_000
+KEEPALIVE_TIMEOUT_MS: Final = 5_000
+"""A peer that vanished without a word (a pulled cable, a paused machine) is missed within both together."""
+
 _MAX_ATTEMPTS: Final = 4
 _BACKOFF_S: Final = 0.1
 _ERRORS = {code: kind for kind, code in interceptors.STATUS_CODES.items()}
@@ -35,6 +39,10 @@ async def channel(target: str) -> AsyncIterator[grpc.aio.Channel]:
         options=[
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2_000),
             ("grpc.lb_policy_name", "round_robin"),
@@ -51,7 +59,8 @@ async def call(
 ) -> _Response:
     """Calls a unary method within a deadline, the caller's own one included.
 
-    UNAVAILABLE is retried with jittered backoff inside the deadline: every method of ours is idempotent.
+    UNAVAILABLE is retried with jittered backoff inside the deadline: every method of ours is idempotent, creates by
+    their `request_id`.
 
     Raises:
         MillraceError: the subclass that the status stands for, with its reason and details.

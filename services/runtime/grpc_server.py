@@ -45,6 +45,9 @@ async def serving(listen: str, services: Sequence[tuple[str, Callable[[grpc.aio.
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.so_reuseport", 0),
+            # Without these a server takes the keepalive pings of our channels for a flood and hangs up.
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
         ],
     )
     checks = health.aio.HealthServicer()
