@@ -54,6 +54,7 @@ class ProvisionSettings(BaseSettings):
     )
     database_url: SecretStr
     nats_url: SecretStr
+    nats_replicas: int = Field(1, ge=1, le=5, description="Copies of each stream; 3 on a cluster")
 
 
 def provision(settings: ProvisionSettings) -> None:
@@ -65,7 +66,7 @@ def provision(settings: ProvisionSettings) -> None:
     """
     provision_object_storage(settings)
     migrations.apply(settings.database_url.get_secret_value())
-    _ensure_streams(settings.nats_url.get_secret_value())
+    _ensure_streams(settings.nats_url.get_secret_value(), settings.nats_replicas)
 
 
 def provision_object_storage(settings: ProvisionSettings) -> None:
@@ -167,10 +168,10 @@ def _let_the_edge_read(s3: "S3Client", bucket: str, secret: SecretStr) -> None:
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
 
-def _ensure_streams(nats_url: str) -> None:
+def _ensure_streams(nats_url: str, replicas: int) -> None:
     # In a thread of its own, so that callers inside an event loop (tests) may provision as well.
     with ThreadPoolExecutor(max_workers=1) as thread:
-        thread.submit(lambda: asyncio.run(topology.ensure_streams(nats_url))).result()
+        thread.submit(lambda: asyncio.run(topology.ensure_streams(nats_url, replicas=replicas))).result()
 
 
 def main() -> int:

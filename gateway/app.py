@@ -48,7 +48,7 @@ async def serve(stop: asyncio.Event) -> None:
     """
     settings = GatewaySettings()
     async with (
-        bus.connected(settings.nats_url, "gateway") as broker,
+        bus.connected(settings.nats_url, "gateway", replicas=settings.nats_replicas) as broker,
         clients.connected(settings) as services,
     ):
         parts = Parts(

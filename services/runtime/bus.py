@@ -2,8 +2,10 @@
 
 Delivery is at least once and in any order; handlers are idempotent. A message is acknowledged only after its handler
 returned, and with `ack_sync`, so that an acknowledged message is one the broker knows to be done. What a failed handler
-leaves behind comes again after a delay; nothing here ever counts deliveries to drop a message (attempts are counted in
-PostgreSQL, see `topology.consumer_config`).
+leaves behind comes again after a delay, a few times: a message that waits counts against its consumer's
+`max_ack_pending`, so a few that never succeed would hold up all others. Then it is let go. No work is lost by that: the
+tables are the truth, and the reconciler of metadata emits again, ever more seldom, what they still want done (attempts
+are counted there too, see `topology.consumer_config`).
 """
 
 import asyncio
@@ -30,12 +32,19 @@ from services.runtime.topology import Consumer
 
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 
+_CONNECT_TIMEOUT_S: Final = 10.0
+"""For the first connection, all servers together; then a supervisor may start the process again, or end it."""
+_PING_INTERVAL_S: Final = 10
+"""Two unanswered pings are a lost connection: a cut link is noticed within half a minute."""
+_REPAIR_PAUSE_S: Final = 5.0
 _PUBLISH_TIMEOUT_S: Final = 5.0
 _FETCH_TIMEOUT_S: Final = 2.0
 """Also the longest time until a stop is noticed."""
 _ACK_TIMEOUT_S: Final = 5.0
 _FIRST_RETRY_S: Final = 1.0
 _LAST_RETRY_S: Final = 60.0
+_MAX_FAILING_DELIVERIES: Final = 5
+"""Some ten to fifteen seconds of retries, longer than most restarts; the reconciler takes over from there."""
 _LISTEN_BUFFER: Final = 1_024
 """Messages a slow listener may lag behind before it loses some: listening is lossy by design."""
 
@@ -96,43 +105,55 @@ async def held(delivery: Delivery, consumer: Consumer) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def connected(nats_url: str, name: str) -> AsyncIterator["Bus"]:
+async def connected(nats_url: str, name: str, *, replicas: int = 1) -> AsyncIterator["Bus"]:
     """A connection that lasts as long as the block and reconnects for ever.
 
     Args:
         nats_url: one or more server URLs, separated by commas.
         name: shown in the broker's monitoring.
+        replicas: copies of a stream that had to be made anew, see `topology.restore`.
 
     Raises:
-        Unavailable: the broker refuses the credentials, or there is none at first.
+        Unavailable: the broker refuses the credentials, or there is none within ten seconds at first.
     """
 
     async def report(error: Exception) -> None:
         _log.warning("broker_error", error=repr(error))
 
+    client = Client()
     try:
-        client = await nats.connect(
-            nats_url.split(","),
-            name=name,
-            error_cb=report,
-            connect_timeout=5,
-            reconnect_time_wait=1,
-            max_reconnect_attempts=-1,
-        )
-    except (nats.errors.Error, OSError) as error:
-        raise Unavailable(f"broker: {error!r}") from error
+        # nats-py goes round its servers for ever on the first connection too when it may reconnect for ever.
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            await client.connect(
+                nats_url.split(","),
+                name=name,
+                error_cb=report,
+                connect_timeout=5,
+                reconnect_time_wait=1,
+                max_reconnect_attempts=-1,
+                ping_interval=_PING_INTERVAL_S,
+            )
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        last_error = client.last_error or error
+        await client.close()
+        raise Unavailable(f"broker: {last_error!r}") from error
+    bus = Bus(client, replicas=replicas)
+    repairing = asyncio.create_task(bus.repair_topology())
     try:
-        yield Bus(client)
+        yield bus
     finally:
+        repairing.cancel()
         await client.close()
 
 
 class Bus:
     """A connected broker; see `connected`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, replicas: int) -> None:
         self._client = client
         self._jetstream = client.jetstream(timeout=_PUBLISH_TIMEOUT_S)
+        self._replicas = replicas
+        self._topology_doubted = asyncio.Event()
 
     async def publish(
         self, subject: str, data: bytes, *, message_id: str, headers: Mapping[str, str] | None = None
@@ -165,7 +186,7 @@ class Bus:
             try:
                 await self._jetstream.publish(subject, data, headers=sent)
             except nats.js.errors.NoStreamResponseError as error:
-                await self._restore_topology()
+                self._topology_doubted.set()
                 raise Unavailable(f"broker had no stream for {subject}") from error
             except (nats.errors.Error, OSError) as error:
                 raise Unavailable(f"broker: {error!r}") from error
@@ -205,7 +226,8 @@ class Bus:
         Args:
             consumer: what to pull.
             handle: called for each delivery; its return acknowledges, `RetryLater` and `Discard` do what they say, any
-                other exception is logged and the message comes again after a delay that grows with its deliveries.
+                other exception is logged and the message comes again after a delay that grows with its deliveries,
+                until the fifth of them: then it is let go.
             concurrency: messages in hand at once.
             stop: ends pulling.
             drain: how long handlers may go on after `stop`; then they are cancelled and their messages given back.
@@ -252,8 +274,8 @@ class Bus:
             pass
         except (nats.errors.Error, OSError) as error:
             _log.warning("fetch_failed", consumer=consumer.name, error=repr(error))
+            self._topology_doubted.set()
             await asyncio.sleep(_FIRST_RETRY_S)
-            await self._restore_topology()
         slots.release()
         return None
 
@@ -296,18 +318,29 @@ class Bus:
                 _log.error("message_discarded", subject=message.subject, reason=str(reason))
                 await _settle(message.term())
             except Exception as error:
-                delay_s = retry_delay_s(delivery.delivery_count)
                 span.record_exception(error)
                 span.set_status(StatusCode.ERROR, type(error).__name__)
+                if delivery.delivery_count >= _MAX_FAILING_DELIVERIES:
+                    _log.exception("message_let_go", subject=message.subject, deliveries=delivery.delivery_count)
+                    await _settle(message.ack_sync(timeout=_ACK_TIMEOUT_S))
+                    return
+                delay_s = retry_delay_s(delivery.delivery_count)
                 _log.exception("handler_failed", subject=message.subject, retry_in_s=round(delay_s, 1))
                 await _settle(message.nak(delay_s))
 
-    async def _restore_topology(self) -> None:
-        """A broker that lost its store comes back empty; what was lost is published again from the tables."""
-        try:
-            await topology.apply(self._jetstream)
-        except (nats.errors.Error, OSError) as error:
-            _log.warning("topology_not_restored", error=repr(error))
+    async def repair_topology(self) -> None:
+        """Restores what is missing, until cancelled: one repair at a time, and a pause after each.
+
+        A broker that lost its store comes back empty; what was lost is published again from the tables.
+        """
+        while True:
+            await self._topology_doubted.wait()
+            try:
+                await topology.restore(self._jetstream, replicas=self._replicas)
+            except Exception as error:  # whatever it was: the next doubt tries again
+                _log.warning("topology_not_restored", error=repr(error))
+            self._topology_doubted.clear()
+            await asyncio.sleep(_REPAIR_PAUSE_S)
 
 
 def retry_delay_s(delivery_count: int) -> float:

@@ -38,6 +38,7 @@ class NatsSettings(Settings):
     """The broker."""
 
     nats_url: str = Field("nats://127.0.0.1:4222", description="one or more URLs, separated by commas")
+    nats_replicas: int = Field(1, ge=1, le=5, description="copies of each stream; 3 on a cluster")
 
 
 class DatabaseSettings(Settings):

@@ -76,7 +76,7 @@ def _streams(replicas: int) -> tuple[api.StreamConfig, ...]:
     )
 
 
-async def ensure_streams(nats_url: str, *, replicas: int = 1) -> None:
+async def ensure_streams(nats_url: str, *, replicas: int) -> None:
     """Makes the broker at an address match this module.
 
     Args:
@@ -93,12 +93,30 @@ async def ensure_streams(nats_url: str, *, replicas: int = 1) -> None:
         await connection.close()
 
 
-async def apply(jetstream: JetStreamContext, *, replicas: int = 1) -> None:
+async def apply(jetstream: JetStreamContext, *, replicas: int) -> None:
     """Creates or updates every stream and consumer; safe to repeat and to run while others work."""
     for stream in _streams(replicas):
         await _ensure_stream(jetstream, stream)
     for consumer in CONSUMERS:
         await jetstream.add_consumer(consumer.stream, consumer_config(consumer))
+
+
+async def restore(jetstream: JetStreamContext, *, replicas: int) -> None:
+    """Adds what is missing of the streams and consumers, and leaves what is there as operators have set it.
+
+    Raises:
+        nats.errors.Error: the broker refuses, or does not answer; nothing is taken for missing then.
+    """
+    for stream in _streams(replicas):
+        try:
+            await jetstream.stream_info(str(stream.name))
+        except NotFoundError:
+            await jetstream.add_stream(stream)
+    for consumer in CONSUMERS:
+        try:
+            await jetstream.consumer_info(consumer.stream, consumer.name)
+        except NotFoundError:
+            await jetstream.add_consumer(consumer.stream, consumer_config(consumer))
 
 
 async def _ensure_stream(jetstream: JetStreamContext, config: api.StreamConfig) -> None:

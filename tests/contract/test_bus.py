@@ -1,15 +1,22 @@
 """What the bus promises, on a real NATS server with JetStream."""
 
 import asyncio
+import json
 import secrets
-from collections.abc import Callable
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import nats
 import pytest
 
-from services.runtime import topology
+from deploy.local.home import executable
+from services.runtime import bus, topology
 from services.runtime.bus import Bus, Delivery, Discard, RetryLater
+from services.runtime.errors import Unavailable
 from services.runtime.topology import Consumer
 from tests.env import Env
 
@@ -95,6 +102,23 @@ async def test_a_failed_handler_sees_the_message_again(broker: Bus, consumer: Co
     async with Consuming(broker, consumer, handle):
         await broker.publish(consumer.subject, b"x", message_id=secrets.token_hex(8))
         assert [await asyncio.wait_for(counts.get(), SOON) for _ in range(2)] == [1, 2]
+
+
+async def test_a_message_whose_handler_keeps_failing_is_let_go(
+    broker: Bus, patient_consumer: Consumer, infra: Env
+) -> None:
+    counts: asyncio.Queue[int] = asyncio.Queue()
+
+    def handle(delivery: Delivery) -> None:
+        counts.put_nowait(delivery.delivery_count)
+        if delivery.delivery_count < 5:
+            raise RetryLater(timedelta(milliseconds=10))
+        raise RuntimeError("fails for good")
+
+    async with Consuming(broker, patient_consumer, handle):
+        await broker.publish(patient_consumer.subject, b"x", message_id=secrets.token_hex(8))
+        assert [await asyncio.wait_for(counts.get(), SOON) for _ in range(5)] == [1, 2, 3, 4, 5]
+    assert await _pending(infra, patient_consumer) == 0
 
 
 async def test_retry_later_waits_as_long_as_it_says(broker: Bus, consumer: Consumer) -> None:
@@ -199,5 +223,74 @@ async def test_lanes_never_overlap() -> None:
 
 
 async def test_provisioning_twice_changes_nothing(infra: Env) -> None:
-    await topology.ensure_streams(infra["MILLRACE_NATS_URL"])
-    await topology.ensure_streams(infra["MILLRACE_NATS_URL"])
+    await topology.ensure_streams(infra["MILLRACE_NATS_URL"], replicas=1)
+    await topology.ensure_streams(infra["MILLRACE_NATS_URL"], replicas=1)
+
+
+@pytest.fixture
+def empty_broker(tmp_path: Path) -> Iterator[str]:
+    """The URL of a broker of its own that has no streams, as after the loss of its store."""
+    command = [executable("nats-server"), "--addr", "127.0.0.1", "--port", "-1", "--ports_file_dir", str(tmp_path)]
+    command += ["--jetstream", "--store_dir", str(tmp_path / "store")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+        try:
+            ends_at = time.monotonic() + SOON
+            while not (said := "".join(path.read_text() for path in tmp_path.glob("*.ports"))):
+                assert time.monotonic() < ends_at
+                time.sleep(0.02)
+            yield json.loads(said)["nats"][0]
+        finally:
+            server.terminate()
+
+
+async def test_a_broker_that_lost_its_streams_gets_them_back(empty_broker: str) -> None:
+    async with bus.connected(empty_broker, "tests") as own, asyncio.timeout(SOON):
+        with pytest.raises(Unavailable):
+            await own.publish("media.uploaded", b"refused", message_id="1")
+        seen: asyncio.Queue[bytes] = asyncio.Queue()
+        async with Consuming(own, topology.PLANNER, lambda delivery: seen.put_nowait(delivery.data)):
+            while seen.empty():
+                await asyncio.sleep(0.1)
+                with suppress(Unavailable):
+                    await own.publish("media.uploaded", b"stored", message_id="2")
+        assert seen.get_nowait() == b"stored"
+
+
+async def test_a_repair_leaves_what_is_there_as_operators_have_set_it(empty_broker: str) -> None:
+    await topology.ensure_streams(empty_broker, replicas=1)
+    connection = await nats.connect(empty_broker)
+    jetstream = connection.jetstream()
+    try:
+        config = (await jetstream.stream_info(topology.EVENTS)).config
+        config.max_bytes = 1_000_000
+        await jetstream.update_stream(config)
+        await jetstream.delete_consumer(topology.EVENTS, topology.PLANNER.name)
+        # One server cannot hold three copies: it would refuse every change of what is there already.
+        await topology.restore(jetstream, replicas=3)
+        assert (await jetstream.stream_info(topology.EVENTS)).config.max_bytes == 1_000_000
+        assert await jetstream.consumer_info(topology.EVENTS, topology.PLANNER.name)
+    finally:
+        await connection.close()
+
+
+async def test_many_failures_at_once_are_one_repair(empty_broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    repairs: list[int] = []
+
+    async def restore(_: object, *, replicas: int) -> None:
+        repairs.append(replicas)
+
+    monkeypatch.setattr(topology, "restore", restore)
+    async with bus.connected(empty_broker, "tests", replicas=3) as own:
+        for _ in range(3):
+            await asyncio.gather(
+                *(own.publish("media.uploaded", b"x", message_id=str(n)) for n in range(50)), return_exceptions=True
+            )
+        await asyncio.sleep(0.1)
+    assert repairs == [3]
+
+
+async def test_a_broker_that_is_not_there_at_first_ends_the_start(unused_tcp_port: int) -> None:
+    async with asyncio.timeout(15):
+        with pytest.raises(Unavailable, match="broker"):
+            async with bus.connected(f"nats://127.0.0.1:{unused_tcp_port}", "tests"):
+                pass
