@@ -83,6 +83,14 @@ def duration(field: str, value: Duration, *, longest: timedelta) -> timedelta:
     return span
 
 
+def wait(field: str, value: Duration, *, longest: timedelta) -> timedelta:
+    """A duration up to a bound; zero when it is unset."""
+    span = value.ToTimedelta()
+    if not timedelta(0) <= span <= longest:
+        refuse(field, f"must not be negative, and at most {longest}")
+    return span
+
+
 def media_type(value: "media_pb2.MediaType.ValueType") -> MediaType:
     """Image or video."""
     if value not in _TYPES:

@@ -19,6 +19,7 @@ from services.runtime.ids import MediaId
 
 MAX_TIME_TO_LIVE: Final = timedelta(days=30)
 MAX_LEASE: Final = timedelta(hours=1)
+MAX_RETRY_AFTER: Final = timedelta(hours=1)
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -163,6 +164,8 @@ class MetadataServicer(MetadataServiceServicer):
         """Records an attempt that ended without a result."""
         if request.permanent and request.release:
             raise InvalidArgument("release excludes permanent", details={"field": "release"})
+        if request.HasField("retry_after") and not request.release:
+            raise InvalidArgument("retry_after needs release", details={"field": "retry_after"})
         will_retry = await self._tasks.fail(
             _media_id(request.media_id),
             from_pb.task_id(request.task_id),
@@ -170,6 +173,7 @@ class MetadataServicer(MetadataServiceServicer):
             from_pb.failure(request.failure),
             permanent=request.permanent,
             release=request.release,
+            retry_after=from_pb.wait("retry_after", request.retry_after, longest=MAX_RETRY_AFTER),
         )
         return pb.FailTaskResponse(will_retry=will_retry)
 

@@ -147,7 +147,15 @@ class Tasks:
         return await self.store.transaction(work)
 
     async def fail(
-        self, media_id: MediaId, task_id: TaskId, attempt: int, failure: Failure, *, permanent: bool, release: bool
+        self,
+        media_id: MediaId,
+        task_id: TaskId,
+        attempt: int,
+        failure: Failure,
+        *,
+        permanent: bool,
+        release: bool,
+        retry_after: timedelta = timedelta(0),
     ) -> bool:
         """Records the end of an attempt without a result.
 
@@ -157,7 +165,8 @@ class Tasks:
             attempt: the caller's.
             failure: why.
             permanent: no other attempt can succeed either.
-            release: the worker gives the task back unharmed; the attempt does not count and there is no wait.
+            release: the task is not to blame; the attempt does not count.
+            retry_after: how long a released task waits; any other waits as the policy says.
 
         Returns:
             True when the task is queued again; False when its media failed.
@@ -175,8 +184,9 @@ class Tasks:
             if permanent or (self.policy.is_spent(task) and not release):
                 await self._give_up(transaction, media, task, failure)
                 return False
-            if task.state is TaskState.LEASED:
-                await self._requeue(transaction, media, task, failure, released=release)
+            backoff = self.policy.backoff(task.attempt - task.released, random.random())  # noqa: S311 jitter, no secret
+            wait = retry_after if release else backoff
+            await self._requeue(transaction, media, task, failure, wait=wait, released=release)
             return True
 
         return await self.store.transaction(work)
@@ -196,18 +206,23 @@ class Tasks:
             if self.policy.is_spent(task):
                 await self._give_up(transaction, media, task, state.ATTEMPTS_EXHAUSTED)
             else:
-                await self._requeue(transaction, media, task, None, released=False)
+                await self._requeue(transaction, media, task, None, wait=timedelta(0), released=False)
             return True
 
         return await self.store.transaction(work)
 
     async def _requeue(
-        self, transaction: Transaction, media: Media, task: Task, failure: Failure | None, *, released: bool
+        self,
+        transaction: Transaction,
+        media: Media,
+        task: Task,
+        failure: Failure | None,
+        *,
+        wait: timedelta,
+        released: bool,
     ) -> None:
-        wait = timedelta(0)
-        if failure is not None and not released:
-            wait = self.policy.backoff(task.attempt - task.released, random.random())  # noqa: S311 jitter, no secret
-        await transaction.tasks.requeue(task, failure, released=released)
+        if not await transaction.tasks.requeue(task, failure, released=released):
+            return  # a repeat: the attempt has ended before
         await transaction.outbox.add_again(messages.task_ready(media, task.task_id, task.lane), wait)
         _log.info(
             "task_queued_again",

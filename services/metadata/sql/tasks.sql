@@ -50,11 +50,15 @@ SET state = 'done', result = $5, traceparent = $6, lease_until = NULL, failure_r
 WHERE shard = $1 AND media_id = $2 AND task_id = $3 AND attempt = $4 AND state IN ('queued', 'leased');
 
 -- name: requeue_task
--- Another attempt may come; $5 to $6 say what became of this one, $7 is 1 when it does not count.
+-- Another attempt may come; $5 to $6 say what became of this one, $7 is 1 when it does not count. A task that is queued
+-- without a failure lost its lease, and no more: its attempt may live on, and still say how it ended. Answers nothing
+-- when it has said so before.
 UPDATE tasks
 SET state = 'queued', lease_until = NULL, failure_reason = $5, failure_message = $6, released = released + $7,
     updated_at = now()
-WHERE shard = $1 AND media_id = $2 AND task_id = $3 AND attempt = $4 AND state = 'leased';
+WHERE shard = $1 AND media_id = $2 AND task_id = $3 AND attempt = $4
+      AND (state = 'leased' OR state = 'queued' AND failure_reason IS NULL)
+RETURNING task_id;
 
 -- name: fail_task
 -- No other attempt will come, because of this task.

@@ -150,9 +150,9 @@ class TaskTable:
                 still.size_bytes,
             )
 
-    async def requeue(self, task: Task, failure: Failure | None, *, released: bool) -> None:
-        """Makes room for another attempt; a released one does not count."""
-        await self._connection.execute(
+    async def requeue(self, task: Task, failure: Failure | None, *, released: bool) -> bool:
+        """Makes room for another attempt; a released one does not count. False when the attempt has ended before."""
+        requeued = await self._connection.fetchval(
             _SQL["requeue_task"],
             task.shard,
             task.media_id,
@@ -162,6 +162,7 @@ class TaskTable:
             failure and failure.message,
             int(released),
         )
+        return requeued is not None
 
     async def fail(self, task: Task, failure: Failure) -> None:
         """Ends a task for good, and says why."""

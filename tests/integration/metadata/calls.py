@@ -161,7 +161,14 @@ class Metadata:
         )
         return (await call(self.stub.CompleteTask, request)).remaining
 
-    async def fail_task(self, claimed: pb.ClaimTaskResponse, *, permanent: bool = False, release: bool = False) -> bool:
+    async def fail_task(
+        self,
+        claimed: pb.ClaimTaskResponse,
+        *,
+        permanent: bool = False,
+        release: bool = False,
+        retry_after: timedelta | None = None,
+    ) -> bool:
         request = pb.FailTaskRequest(
             media_id=claimed.task.media_id,
             task_id=claimed.task.task_id,
@@ -169,6 +176,7 @@ class Metadata:
             failure=FAILURE,
             permanent=permanent,
             release=release,
+            retry_after=None if retry_after is None else duration(retry_after),
         )
         return (await call(self.stub.FailTask, request)).will_retry
 

@@ -205,6 +205,42 @@ async def test_a_task_given_back_costs_no_attempt_and_no_wait(metadata: Metadata
     assert await metadata.complete(claimed) == 0
 
 
+async def test_a_task_given_back_waits_as_long_as_its_worker_says(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id)
+    for _ in range(3):  # a repeat answers the same and counts no second time
+        assert await metadata.fail_task(claimed, release=True, retry_after=timedelta(minutes=7))
+    row = await sql.fetchrow("SELECT emission, not_before - now() AS wait FROM outbox WHERE task_id = $1", task_id)
+    assert row is not None
+    assert timedelta(minutes=6) < row["wait"] <= timedelta(minutes=7)
+    assert row["emission"] == 1
+    assert await sql.fetchval("SELECT released FROM tasks WHERE task_id = $1", task_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("release", "retry_after"),
+    [(True, timedelta(hours=2)), (True, timedelta(seconds=-1)), (False, timedelta(seconds=1))],
+)
+async def test_a_wait_that_nobody_may_ask_for_is_refused(
+    metadata: Metadata, user: str, release: bool, retry_after: timedelta
+) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id)
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await metadata.fail_task(claimed, release=release, retry_after=retry_after)
+    assert caught.value.details["field"] == "retry_after"
+    await metadata.renew(media_id, task_id, claimed.attempt)
+
+
+async def test_an_attempt_that_lost_its_lease_may_still_give_back(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id)
+    await sql.execute("UPDATE tasks SET state = 'queued', lease_until = NULL WHERE task_id = $1", task_id)
+    assert await metadata.fail_task(claimed, release=True, retry_after=timedelta(minutes=7))
+    assert await sql.fetchval("SELECT released FROM tasks WHERE task_id = $1", task_id) == 1
+    assert await sql.fetchval("SELECT not_before > now() FROM outbox WHERE task_id = $1", task_id)
+
+
 async def test_attempts_that_die_without_a_word_use_up_the_allowance(metadata: Metadata, user: str) -> None:
     media_id, (task_id,) = await metadata.planned(user, ("720p",))
     for attempt in (1, 2, 3):
