@@ -30,8 +30,8 @@ class Consumer:
             raise Discard(f"media {event.media_id} has no type")
         trace.get_current_span().set_attribute(semconv.MEDIA_ID, event.media_id)
         uploaded = Uploaded(event.media_id, event.generation, kind, original_from_pb(event.original))
-        async with held(delivery, topology.PLANNER):  # a probe has a wall clock of its own
-            await self._planner.plan_media(uploaded, delivery_count=delivery.delivery_count)
+        async with held(delivery, topology.PLANNER):  # probes are few, and each has a wall clock of its own
+            await self._planner.plan_media(uploaded)
 
     async def on_task(self, delivery: Delivery) -> None:
         """Handles `tasks.<lane>`."""

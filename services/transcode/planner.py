@@ -3,7 +3,9 @@
 Safe to repeat: the first plan that is recorded stands, and so does the first failure.
 """
 
+import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,13 +14,14 @@ from typing import Final, Protocol
 import structlog
 
 from services.runtime import semconv
-from services.runtime.errors import NotFound, Stale
+from services.runtime.errors import DeadlineExceeded, InvalidArgument, NotFound, Stale, Unavailable
 from services.transcode import originals, spans
 from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
 from services.transcode.originals import Original, OriginalChanged, OriginalMissing, RangeReader
+from services.transcode.patience import PATIENT, Patience
 from services.transcode.plan import AudioSpec, ImageSpec, PosterSpec, TaskSpec, VideoSpec, plan, spec_to_json
 from services.transcode.source import MediaKind, RejectedSource, SourceInfo, to_jsonable
 from services.transcode.tasks import Failure
@@ -27,9 +30,10 @@ LANE_VIDEO: Final = "video"
 LANE_AUDIO: Final = "audio"
 LANE_IMAGE: Final = "image"
 
-PROBE_ATTEMPTS: Final = 4
-"""Deliveries of one message after which a probe that keeps failing counts as the original's fault. The count is the
-broker's and only a hint, but all it decides is when to record a failure with a reason."""
+PROBE_TRIES: Final = 3
+"""Tries within one delivery after which a probe that keeps failing fails the media. The broker's count of deliveries
+would not do: it also counts outages and restarts, which are nobody's fault."""
+_TRY_AGAIN_AFTER_S: Final = 0.25
 
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +67,7 @@ class Plans(Protocol):
         Raises:
             Stale: the generation was overtaken, or is final.
             NotFound: no such media.
+            InvalidArgument: the plan can never be recorded.
         """
         ...
 
@@ -79,7 +84,16 @@ class Plans(Protocol):
 class Planner:
     """Probes originals and records their plans."""
 
-    def __init__(self, *, engine: Engine, storage: RangeReader, bucket: str, plans: Plans, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        storage: RangeReader,
+        bucket: str,
+        plans: Plans,
+        limits: Limits,
+        patience: Patience = PATIENT,
+    ) -> None:
         """Wires the use case.
 
         Args:
@@ -87,45 +101,58 @@ class Planner:
             storage: where originals lie.
             bucket: the originals' bucket.
             plans: where plans are recorded.
-            limits: bounds of a probe; its wall clock bounds how long one message is held.
+            limits: bounds of a probe; `PROBE_TRIES` times its wall clock bounds how long one message is held.
+            patience: how long storage may be away before a probe gives up.
         """
         self._engine = engine
         self._storage = storage
         self._bucket = bucket
         self._plans = plans
         self._limits = limits
+        self._patience = patience
 
-    async def plan_media(self, uploaded: Uploaded, *, delivery_count: int) -> None:
+    async def plan_media(self, uploaded: Uploaded) -> None:
         """Records a plan, or a failure with a reason. Returns when nothing is left to do for this message.
 
-        Args:
-            uploaded: what arrived.
-            delivery_count: how often this message was delivered, from 1.
-
         Raises:
-            EngineFailed, OriginalMissing, MillraceError: not now; the message shall come again.
+            Unavailable, DeadlineExceeded, Internal: storage or the metadata service is away or out of order; the message
+                shall come again.
         """
         log = _log.bind(media_id=uploaded.media_id, generation=uploaded.generation)
         try:
-            await self._plan_or_fail(uploaded, delivery_count)
+            await self._plan_or_fail(uploaded)
         except (Stale, NotFound) as error:
             log.info("plan_dropped", reason=error.reason)
 
-    async def _plan_or_fail(self, uploaded: Uploaded, delivery_count: int) -> None:
+    async def _plan_or_fail(self, uploaded: Uploaded) -> None:
         try:
-            source = await self._probe(uploaded)
-            tasks = _planned(source, uploaded.kind)
-        except (RejectedSource, OriginalChanged) as error:
-            await self._fail(uploaded, error)
-        except (EngineFailed, OriginalMissing) as error:
-            if delivery_count < PROBE_ATTEMPTS:
-                raise
-            await self._fail(uploaded, error)
-        else:
+            source, tasks = await self._decided(uploaded)
+        except (Unavailable, DeadlineExceeded):
+            raise
+        except Exception as error:
+            # Whatever it is, the next delivery would meet it too, and a message that stays takes the place of others.
+            return await self._fail(uploaded, error)
+        try:
             await self._plans.record(uploaded.media_id, uploaded.generation, _json(to_jsonable(source)), tasks)
-            _log.info(
-                "media_planned", media_id=uploaded.media_id, generation=uploaded.generation, task_count=len(tasks)
-            )
+        except InvalidArgument as error:
+            return await self._fail(uploaded, error)
+        _log.info("media_planned", media_id=uploaded.media_id, generation=uploaded.generation, task_count=len(tasks))
+
+    async def _decided(self, uploaded: Uploaded) -> tuple[SourceInfo, tuple[PlannedTask, ...]]:
+        """What the original is and what becomes of it; a try that failed for no lasting reason is made again."""
+        tries = 1
+        while True:
+            try:
+                source = await self._probe(uploaded)
+                return source, _planned(source, uploaded.kind)
+            except (RejectedSource, OriginalChanged, Unavailable, DeadlineExceeded):
+                raise
+            except Exception as error:
+                if tries == PROBE_TRIES:
+                    raise
+                _log.warning("probe_failed", media_id=uploaded.media_id, tries=tries, error=str(error))
+            tries += 1
+            await asyncio.sleep(_TRY_AGAIN_AFTER_S)
 
     async def _probe(self, uploaded: Uploaded) -> SourceInfo:
         attributes = {
@@ -134,17 +161,22 @@ class Planner:
             semconv.MEDIA_SIZE_BYTES: uploaded.original.size_bytes,
         }
         with spans.TRACER.start_as_current_span("probe", attributes=attributes):
-            async with originals.opened(self._storage, self._bucket, uploaded.original) as source:
+            async with originals.opened(
+                self._storage, self._bucket, uploaded.original, patience=self._patience
+            ) as source:
                 return await self._engine.probe(source, self._limits, on_stage=spans.stage_recorder())
 
     async def _fail(self, uploaded: Uploaded, error: Exception) -> None:
         failure = verdict_on(error).failure
-        _log.info(
+        expected = isinstance(error, RejectedSource | OriginalChanged | OriginalMissing | EngineFailed)
+        _log.log(
+            logging.INFO if expected else logging.ERROR,
             "media_refused",
             media_id=uploaded.media_id,
             generation=uploaded.generation,
             reason=failure.reason,
             error=str(error),
+            exc_info=None if expected else error,
         )
         await self._plans.fail_media(uploaded.media_id, uploaded.generation, failure)
 

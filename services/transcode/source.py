@@ -209,7 +209,7 @@ def from_jsonable(as_type: type[T], data: object) -> T:
     """
     try:
         return _build(as_type, data)  # type: ignore[no-any-return]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         msg = f"not the JSON form of {as_type.__name__}: {error!r}"
         raise ValueError(msg) from error
 
@@ -227,7 +227,11 @@ def _build(hint: Any, data: Any) -> Any:
         hints = get_type_hints(hint)
         values = {f.name: _build(hints[f.name], data[f.name]) for f in dataclasses.fields(hint)}
         return hint(**values)  # type: ignore[operator]
-    if hint is Fraction or issubclass(hint, Enum):
+    if hint is Fraction:
+        # Not `Fraction(data)`: data may come from a child, and Python writes the zeros of "1e999999999" one by one.
+        numerator, denominator = data.split("/")
+        return Fraction(int(numerator), int(denominator))
+    if issubclass(hint, Enum):
         return hint(data)
     if not isinstance(data, (int, float) if hint is float else hint):
         msg = f"expected {hint.__name__}, got {type(data).__name__}"

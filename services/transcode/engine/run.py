@@ -198,7 +198,7 @@ def _parsing() -> Iterator[None]:
     """Whatever is wrong with a frame's values is a breach of the protocol; the caller's errors are not."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise WireError(repr(error)) from error
 
 

@@ -207,7 +207,8 @@ class FakeEngine:
     """Behaves as told; counts children that began and ended."""
 
     behaviour: Behaviour = make_image
-    found: SourceInfo | Exception = IMAGE_SOURCE
+    found: SourceInfo | Exception | list[SourceInfo | Exception] = IMAGE_SOURCE
+    probed: int = 0
     began: int = 0
     ended: int = 0
 
@@ -215,9 +216,11 @@ class FakeEngine:
         self, source: ByteSource, limits: Limits, *, on_stage: Callable[[Stage], None] = lambda _: None
     ) -> SourceInfo:
         await source.read(0, 16)
-        if isinstance(self.found, Exception):
-            raise self.found
-        return self.found
+        self.probed += 1
+        found = self.found.pop(0) if isinstance(self.found, list) else self.found
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def execute(
         self,

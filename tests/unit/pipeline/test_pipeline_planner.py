@@ -1,15 +1,18 @@
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runtime.errors import InvalidArgument, NotFound, Stale, Unavailable
+from services.runtime.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Stale, Unavailable
 from services.transcode.engine.errors import EngineCrashed
 from services.transcode.engine.limits import Limits
+from services.transcode.originals import OriginalMissing
 from services.transcode.plan import ImageSpec, plan, spec_from_json
-from services.transcode.planner import PROBE_ATTEMPTS, Planner, Uploaded, cost_shares
+from services.transcode.planner import PROBE_TRIES, PlannedTask, Planner, Uploaded, cost_shares
 from services.transcode.preview import Shape, preview
 from services.transcode.source import MediaKind, RejectedSource, RejectionReason, SourceInfo, from_jsonable
 from tests.unit.pipeline import fakes
@@ -20,12 +23,19 @@ IMAGE = Uploaded(fakes.MEDIA_ID, 1, MediaKind.IMAGE, fakes.ORIGINAL)
 
 
 def planner(engine: FakeEngine, plans: FakePlans, storage: FakeStorage | None = None) -> Planner:
-    return Planner(engine=engine, storage=storage or FakeStorage(), bucket="originals", plans=plans, limits=Limits())
+    return Planner(
+        engine=engine,
+        storage=storage or FakeStorage(),
+        bucket="originals",
+        plans=plans,
+        limits=Limits(),
+        patience=fakes.SHORT_PATIENCE,
+    )
 
 
 async def test_a_video_becomes_a_task_a_step_and_sound_and_a_poster() -> None:
     plans = FakePlans()
-    await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans).plan_media(VIDEO, delivery_count=1)
+    await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans).plan_media(VIDEO)
     [(media_id, generation, source_json, tasks)] = plans.recorded
     assert (media_id, generation) == (fakes.MEDIA_ID, 1)
     assert [(task.label, task.lane) for task in tasks] == [
@@ -44,14 +54,14 @@ async def test_a_video_becomes_a_task_a_step_and_sound_and_a_poster() -> None:
 
 async def test_an_image_becomes_one_task() -> None:
     plans = FakePlans()
-    await planner(FakeEngine(), plans).plan_media(IMAGE, delivery_count=1)
+    await planner(FakeEngine(), plans).plan_media(IMAGE)
     [(_, _, _, tasks)] = plans.recorded
     assert [(task.label, task.lane, task.cost_share) for task in tasks] == [("image", "image", 1.0)]
 
 
 async def test_a_video_announced_as_an_image_fails_with_a_reason() -> None:
     plans = FakePlans()
-    await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans).plan_media(IMAGE, delivery_count=1)
+    await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans).plan_media(IMAGE)
     assert [failure.reason for failure in plans.failed] == ["kind_mismatch"]
     assert plans.recorded == []
 
@@ -59,7 +69,7 @@ async def test_a_video_announced_as_an_image_fails_with_a_reason() -> None:
 async def test_a_refused_original_fails_with_a_reason() -> None:
     plans = FakePlans()
     refused = RejectedSource(RejectionReason.NOT_MEDIA, "the file is a web page")
-    await planner(FakeEngine(found=refused), plans).plan_media(VIDEO, delivery_count=1)
+    await planner(FakeEngine(found=refused), plans).plan_media(VIDEO)
     [failure] = plans.failed
     assert failure.reason == "not_media"
     assert failure.message.startswith("The file is a web page. ")
@@ -67,29 +77,75 @@ async def test_a_refused_original_fails_with_a_reason() -> None:
 
 async def test_an_original_that_was_overwritten_fails_at_once() -> None:
     plans = FakePlans()
-    await planner(FakeEngine(), plans, FakeStorage(etag="other")).plan_media(IMAGE, delivery_count=1)
+    await planner(FakeEngine(), plans, FakeStorage(etag="other")).plan_media(IMAGE)
     assert [failure.reason for failure in plans.failed] == ["original_changed"]
 
 
 @pytest.mark.parametrize("error", [Stale("overtaken"), NotFound("deleted")])
 async def test_an_overtaken_generation_is_dropped(error: Exception) -> None:
-    await planner(FakeEngine(), FakePlans(error=error)).plan_media(IMAGE, delivery_count=1)
+    await planner(FakeEngine(), FakePlans(error=error)).plan_media(IMAGE)
 
 
-async def test_without_metadata_the_message_comes_again() -> None:
-    with pytest.raises(Unavailable):
-        await planner(FakeEngine(), FakePlans(error=Unavailable("down"))).plan_media(IMAGE, delivery_count=1)
-
-
-async def test_a_probe_that_crashes_is_repeated_and_then_fails_the_media() -> None:
-    plans = FakePlans()
-    poisoned = planner(FakeEngine(found=EngineCrashed("SIGSEGV")), plans)
-    for count in range(1, PROBE_ATTEMPTS):
-        with pytest.raises(EngineCrashed):
-            await poisoned.plan_media(VIDEO, delivery_count=count)
+@pytest.mark.parametrize("error", [Unavailable("down"), DeadlineExceeded("slow"), Internal("out of order")])
+async def test_without_metadata_the_message_comes_again(error: Exception) -> None:
+    plans = FakePlans(error=error)
+    with pytest.raises(type(error)):
+        await planner(FakeEngine(), plans).plan_media(IMAGE)
     assert plans.failed == []
-    await poisoned.plan_media(VIDEO, delivery_count=PROBE_ATTEMPTS)
-    assert [failure.reason for failure in plans.failed] == ["engine_crashed"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (EngineCrashed("SIGSEGV"), "engine_crashed"),
+        (OriginalMissing("gone"), "original_missing"),
+        (ZeroDivisionError(), "internal"),
+        (Internal("a defect"), "internal"),
+    ],
+)
+async def test_a_probe_that_fails_is_tried_again_within_its_delivery_and_then_fails_the_media(
+    error: Exception, reason: str
+) -> None:
+    plans = FakePlans()
+    engine = FakeEngine(found=error)
+    await planner(engine, plans).plan_media(VIDEO)
+    assert engine.probed == PROBE_TRIES
+    assert [failure.reason for failure in plans.failed] == [reason]
+
+
+async def test_a_probe_that_fails_once_costs_the_media_nothing() -> None:
+    plans = FakePlans()
+    engine = FakeEngine(found=[EngineCrashed("killed"), fakes.VIDEO_SOURCE])
+    await planner(engine, plans).plan_media(VIDEO)
+    assert len(plans.recorded) == 1
+    assert plans.failed == []
+
+
+async def test_a_source_that_no_plan_fits_fails_the_media() -> None:
+    assert fakes.VIDEO_SOURCE.video
+    video = replace(fakes.VIDEO_SOURCE.video, frame_rate=Fraction(0))
+    plans = FakePlans()
+    await planner(FakeEngine(found=replace(fakes.VIDEO_SOURCE, video=video)), plans).plan_media(VIDEO)
+    assert [failure.reason for failure in plans.failed] == ["internal"]
+
+
+async def test_a_plan_that_is_refused_fails_the_media() -> None:
+    class Refusing(FakePlans):
+        async def record(self, media_id: str, generation: int, source_json: str, tasks: Sequence[PlannedTask]) -> None:
+            raise InvalidArgument("too many tasks")
+
+    plans = Refusing()
+    await planner(FakeEngine(), plans).plan_media(IMAGE)
+    assert [failure.reason for failure in plans.failed] == ["internal"]
+
+
+async def test_an_outage_of_storage_is_never_the_originals_fault() -> None:
+    plans = FakePlans()
+    storage = FakeStorage(script={"read": [Unavailable("connection refused")] * 1_000})
+    for _ in range(2 * PROBE_TRIES):
+        with pytest.raises(Unavailable):
+            await planner(FakeEngine(), plans, storage).plan_media(IMAGE)
+    assert plans.failed == []
 
 
 @given(st.lists(st.integers(1, 10**15), min_size=1, max_size=20))

@@ -133,6 +133,16 @@ def test_the_plan_survives_json(rate: Fraction) -> None:
         assert from_jsonable(SourceInfo, json.loads(json.dumps(to_jsonable(source)))) == source
 
 
+@pytest.mark.parametrize(
+    "rate", ["1/0", "nonsense", "30", "1e999999999", "9" * 5_000 + "/1", 30, 1.5, float("inf"), None]
+)
+def test_what_is_no_fraction_is_refused(rate: object) -> None:
+    data = to_jsonable(SOURCE)
+    data["video"]["frame_rate"] = rate
+    with pytest.raises(ValueError, match="JSON form of SourceInfo"):
+        from_jsonable(SourceInfo, data)
+
+
 @pytest.mark.parametrize("data", [{}, {"kind": "video"}, {"kind": "opera"}, {"kind": "image", "label": 7}])
 def test_what_is_no_spec_is_refused(data: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"kind of task|JSON form"):
