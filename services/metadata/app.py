@@ -85,6 +85,7 @@ def reconciler(settings: MetadataSettings, store: Store) -> Reconciler:
         store=store,
         tasks=Tasks(store, retry_policy(settings)),
         interval_s=settings.reconciler_interval_s,
+        lease_amnesty_s=settings.lease_amnesty_s,
         batch=settings.reconciler_batch,
         outbox_keep=timedelta(seconds=settings.outbox_keep_s),
     )

@@ -8,6 +8,7 @@ the lock of the media and is idempotent. Each pass takes bounded batches, the ol
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ class Reconciler:
         store: the tables.
         tasks: the use cases that leases belong to.
         interval_s: time between two passes.
+        lease_amnesty_s: after a start, and after the database was away, leases that ran out are left alone for so long:
+            whoever is alive renews its own first. Longer than workers let pass between two renewals.
         batch: rows of each kind in one pass.
         outbox_keep: how long published messages are kept.
     """
@@ -69,6 +72,7 @@ class Reconciler:
     store: Store
     tasks: Tasks
     interval_s: float
+    lease_amnesty_s: float
     batch: int
     outbox_keep: timedelta
 
@@ -76,17 +80,24 @@ class Reconciler:
         """A pass every interval until `stop` is set."""
         # Its queries are no part of any trace; what it announces continues the trace of the media.
         with suppress_instrumentation():
+            reached_since_s: float | None = None
             while not stop.is_set():
+                is_settled = reached_since_s is not None and time.monotonic() - reached_since_s >= self.lease_amnesty_s
                 try:
-                    await self.run_once()
+                    await self.run_once(take_leases=is_settled)
+                    reached_since_s = time.monotonic() if reached_since_s is None else reached_since_s
                 except Unavailable as error:
+                    reached_since_s = None
                     _log.warning("reconciler_waits_for_database", error=error.message)
                 wait_s = self.interval_s * random.uniform(0.8, 1.2)  # noqa: S311 jitter, no secret
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), wait_s)
 
-    async def run_once(self) -> Findings | None:
+    async def run_once(self, *, take_leases: bool = True) -> Findings | None:
         """One pass; None when another reconciler is at it.
+
+        Args:
+            take_leases: whether leases that ran out are taken from their workers.
 
         Raises:
             Unavailable: the database does not answer.
@@ -95,7 +106,7 @@ class Reconciler:
             if not is_alone:
                 return None
             findings = Findings(
-                expired_leases=await self._take_expired_leases(),
+                expired_leases=await self._take_expired_leases() if take_leases else 0,
                 emitted_again=await self._emit_overdue_messages(),
                 overdue_media=await self._end_overdue_media(),
                 forgotten=await self._forget_old_messages(),

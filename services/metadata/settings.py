@@ -25,6 +25,9 @@ class MetadataSettings(DatabaseSettings, NatsSettings):
     relay_poll_s: float = Field(1.0, gt=0, le=60, description="longest time between two looks at the outbox")
 
     reconciler_interval_s: float = Field(5.0, gt=0, le=3_600, description="time between two passes")
+    lease_amnesty_s: float = Field(
+        15.0, ge=0, le=600, description="after a start or an outage, leases that ran out may be renewed for so long"
+    )
     reconciler_batch: int = Field(500, ge=1, le=10_000, description="rows of each kind in one pass")
     reemit_after_s: float = Field(
         120.0, gt=0, le=86_400, description="a message without effect is sent again after this; doubles each time"

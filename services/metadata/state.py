@@ -28,7 +28,7 @@ UPLOAD_MOVES: Final[Mapping[UploadState, frozenset[UploadState]]] = {
 }
 
 TASK_MOVES: Final[Mapping[TaskState, frozenset[TaskState]]] = {
-    # To done: an attempt whose lease ran out finishes before any other was claimed.
+    # To leased or done, without a claim: an attempt whose lease ran out is heard of again before another was claimed.
     TaskState.QUEUED: frozenset({TaskState.LEASED, TaskState.DONE, TaskState.FAILED}),
     # To leased: the next attempt takes over a lease that ran out.
     TaskState.LEASED: frozenset({TaskState.LEASED, TaskState.QUEUED, TaskState.DONE, TaskState.FAILED}),

@@ -103,10 +103,10 @@ class Tasks:
         return await self.store.transaction(work)
 
     async def renew(self, media_id: MediaId, task_id: TaskId, attempt: int, lease: timedelta) -> None:
-        """Extends the lease of a live attempt, from now.
+        """Extends the lease of the latest attempt, from now; one that lost its lease to silence gets it back.
 
         Raises:
-            Stale: it is not the latest, or not live any more; the worker must stop.
+            Stale: it is not the latest, or has ended; the worker must stop.
         """
         renewed = await self.store.transaction(
             lambda transaction: transaction.tasks.renew(media_id, task_id, attempt, lease)

@@ -1,6 +1,6 @@
 -- Queries on `tasks`, `renditions` and `thumbnails`. $1 is the shard, but for one marked "all shards": it reads, and
 -- what it finds is worked on one by one. Who changes a task holds the lock of its media; only a renewal does without,
--- for it changes nothing but a lease.
+-- for it changes nothing but a lease, and never after another attempt began.
 
 -- name: insert_task
 -- A task of a plan.
@@ -36,10 +36,12 @@ SET state = 'leased', attempt = $4, claim_id = $5, worker = $6, lease_until = no
 WHERE shard = $1 AND media_id = $2 AND task_id = $3 AND attempt = $4 - 1;
 
 -- name: renew_task
--- A longer lease for a live attempt; answers nothing when it is not the latest, or not live.
+-- A longer lease for the latest attempt, or a new one if it lost its lease, and no more (see `requeue_task`): it could
+-- not be heard for a while. Whoever comes for the task meanwhile finds it held. Answers nothing when it has ended.
 UPDATE tasks
-SET lease_until = now() + $5::interval, updated_at = now()
-WHERE shard = $1 AND media_id = $2 AND task_id = $3 AND attempt = $4 AND state = 'leased'
+SET state = 'leased', lease_until = now() + $5::interval, updated_at = now()
+WHERE shard = $1 AND media_id = $2 AND task_id = $3 AND attempt = $4 AND attempt >= 1
+      AND (state = 'leased' OR state = 'queued' AND failure_reason IS NULL)
 RETURNING task_id;
 
 -- name: complete_task

@@ -90,7 +90,7 @@ class TaskTable:
         )
 
     async def renew(self, media_id: MediaId, task_id: TaskId, attempt: int, lease: timedelta) -> bool:
-        """Extends the lease of a live attempt; False when it is not the latest, or not live."""
+        """Extends the lease of the latest attempt, or leases again what it lost; False when it has ended."""
         renewed = await self._connection.fetchval(
             _SQL["renew_task"], shard_of_id(media_id), media_id, task_id, attempt, lease
         )

@@ -1,7 +1,8 @@
 """The reconciler: what was lost is set going again, and what waits too long is ended."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from services.metadata.reconciler import LOCK_KEY, Findings, Reconciler
 from services.metadata.settings import MetadataSettings
 from services.metadata.store import Store
 from services.runtime import errors
+from services.runtime.database import Database
 from tests.integration.metadata.calls import TRACE_ID, TRACEPARENT, Metadata, Sql, until, within
 
 NOTHING = Findings(expired_leases=0, emitted_again=0, overdue_media=0, forgotten=0)
@@ -26,6 +28,20 @@ class Broker:
         self, subject: str, data: bytes, *, message_id: str, headers: Mapping[str, str] | None = None
     ) -> None:
         return
+
+
+class WatchedStore(Store):
+    """Calls `before_a_pass` ahead of each pass of a reconciler."""
+
+    def __init__(self, connected: Database, before_a_pass: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(connected)
+        self._before_a_pass = before_a_pass
+
+    @asynccontextmanager
+    async def alone(self, key: int) -> AsyncIterator[bool]:
+        await self._before_a_pass()
+        async with super().alone(key) as is_alone:
+            yield is_alone
 
 
 @pytest.fixture
@@ -78,10 +94,63 @@ async def test_a_lease_that_ran_out_frees_its_task(
     assert findings is not None
     assert findings.expired_leases == 1
     assert await emissions(sql, media_id) == {"tasks.video": 1}
+    assert (await metadata.claim(media_id, task_id)).attempt == 2
     with pytest.raises(errors.Stale):
         await metadata.renew(media_id, task_id, claimed.attempt)
-    assert (await metadata.claim(media_id, task_id)).attempt == 2
     assert await reconciler.run_once() == NOTHING
+
+
+async def test_an_attempt_that_is_heard_of_again_gets_its_task_back(
+    metadata: Metadata, reconciler: Reconciler, user: str, sql: Sql
+) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id)
+    await sql.execute("UPDATE tasks SET lease_until = now() - interval '2 s' WHERE task_id = $1", task_id)
+    await reconciler.run_once()
+    await metadata.renew(media_id, task_id, claimed.attempt)
+    assert (await metadata.claim(media_id, task_id, worker="other")).outcome == pb.CLAIM_OUTCOME_HELD
+    assert await metadata.complete(claimed) == 0
+
+
+async def test_after_a_start_and_an_outage_leases_may_be_renewed_first(
+    metadata: Metadata, settings: MetadataSettings, connected: Database, user: str, sql: Sql
+) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    await metadata.claim(media_id, task_id)
+    stop = asyncio.Event()
+    seen: list[str] = []
+
+    async def before_a_pass() -> None:
+        seen.append(await sql.fetchval("SELECT state FROM tasks"))
+        if len(seen) in {1, 3}:
+            await sql.execute("UPDATE tasks SET state = 'leased', lease_until = now() - interval '1 h'")
+        if len(seen) == 3:
+            raise errors.Unavailable("away for a while")
+        if len(seen) == 6:
+            stop.set()
+
+    hurried = settings.model_copy(update={"reconciler_interval_s": 0.01, "lease_amnesty_s": 0})
+    await app.reconciler(hurried, WatchedStore(connected, before_a_pass)).run(stop)
+    #       a start, and a pass later;   an outage, a return, and a pass later
+    assert seen == ["leased", "leased", "queued", "leased", "leased", "queued"]
+
+
+async def test_the_amnesty_lasts(
+    metadata: Metadata, settings: MetadataSettings, connected: Database, user: str, sql: Sql
+) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    await metadata.claim(media_id, task_id)
+    await sql.execute("UPDATE tasks SET lease_until = now() - interval '1 h'")
+    stop = asyncio.Event()
+    passes = iter(range(5))
+
+    async def before_a_pass() -> None:
+        if next(passes) == 4:
+            stop.set()
+
+    often = settings.model_copy(update={"reconciler_interval_s": 0.01})
+    await app.reconciler(often, WatchedStore(connected, before_a_pass)).run(stop)
+    assert await sql.fetchval("SELECT state FROM tasks") == "leased"
 
 
 async def test_the_last_lease_that_runs_out_fails_the_media(

@@ -110,6 +110,17 @@ async def test_a_renewed_lease_holds(metadata: Metadata, user: str) -> None:
     assert (await metadata.claim(media_id, task_id)).outcome == pb.CLAIM_OUTCOME_HELD
 
 
+async def test_an_attempt_that_never_was_or_has_ended_is_not_renewed(metadata: Metadata, user: str) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    with pytest.raises(errors.Stale):
+        await metadata.renew(media_id, task_id, 0)
+    for release in (True, False):
+        claimed = await metadata.claim(media_id, task_id)
+        await metadata.fail_task(claimed, release=release)
+        with pytest.raises(errors.Stale):
+            await metadata.renew(media_id, task_id, claimed.attempt)
+
+
 async def test_a_result_may_be_sent_twice(metadata: Metadata, user: str, sql: Sql) -> None:
     media_id, (first, last) = await metadata.planned(user, ("720p", "poster"))
     for task_id, remaining in ((first, 1), (last, 0)):
