@@ -115,8 +115,8 @@ class Planner:
         """Records a plan, or a failure with a reason. Returns when nothing is left to do for this message.
 
         Raises:
-            Unavailable, DeadlineExceeded, Internal: storage or the metadata service is away or out of order; the message
-                shall come again.
+            Unavailable, DeadlineExceeded, Internal: storage or the metadata service is away or out of order; the
+                message shall come again.
         """
         log = _log.bind(media_id=uploaded.media_id, generation=uploaded.generation)
         try:

@@ -14,11 +14,14 @@ URL that was signed is a URL for a part.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.upload import parts, tracing
 from services.upload.parts import ClaimedPart
-from services.upload.sessions import Failure, Records, Session, SessionState, Storage, StoredOriginal
+from services.upload.sessions import Failure, Records, Session, SessionState, Storage, StoredOriginal, lost
+
+_LOST: Final = Failure("upload_lost", "Storage no longer holds what was uploaded. Upload the file again.")
 
 
 class Completion:
@@ -36,13 +39,18 @@ class Completion:
         Raises:
             NotFound: unknown, or another's.
             InvalidArgument: parts are missing or differ; `details` say which. The upload stays open.
-            FailedPrecondition: the upload was aborted, expired, or storage no longer knows it.
+            FailedPrecondition: the upload was aborted or expired; or storage no longer knows it, and the media fails.
         """
         session = await self._records.get(user_id, media_id)
         with tracing.continuing("complete upload", session.traceparent):
             if session.state is SessionState.COMPLETED:
                 return
-            await self._compare(session, claimed)
+            try:
+                await self._compare(session, claimed)
+            except InvalidArgument:
+                if session.state is SessionState.COMPLETING:
+                    await self._records.reopen(media_id)  # so that what differs can be signed and sent again
+                raise
             session = await self._records.begin_complete(user_id, media_id)
             if session.state is SessionState.COMPLETED:
                 return
@@ -85,17 +93,19 @@ class Completion:
         return True
 
     async def _verified(self, session: Session) -> StoredOriginal:
-        """The original, exactly as long as it was claimed to be; the media fails when it is not."""
+        """The original, exactly as long as it was claimed to be; the media fails when it is not, or is not there."""
         try:
             original = await self._storage.head(session.s3_key)
         except NotFound as error:
-            await self._records.reopen(session.media_id)
-            raise FailedPrecondition(
-                "storage no longer holds this upload: begin a new one", reason="UPLOAD_LOST"
-            ) from error
+            await self._fail(session, _LOST)
+            raise lost() from error
         if original.size_bytes == session.layout.size_bytes:
             return original
-        await self._records.reopen(session.media_id)
         message = f"{original.size_bytes:,} bytes arrived where {session.layout.size_bytes:,} were announced"
-        await self._records.abort(session.user_id, session.media_id, Failure("size_mismatch", message))
+        await self._fail(session, Failure("size_mismatch", message))
         raise FailedPrecondition(message, reason="SIZE_MISMATCH")
+
+    async def _fail(self, session: Session, failure: Failure) -> None:
+        """Ends a completing session; only an open one can be aborted."""
+        await self._records.reopen(session.media_id)
+        await self._records.abort(session.user_id, session.media_id, failure)

@@ -4,13 +4,14 @@ A session is a record at the metadata service and a multipart upload at object s
 whatever a crash leaves behind at storage is known to somebody. The two ports below are all that the use cases need.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Protocol
 
-from services.runtime.errors import FailedPrecondition
+from services.runtime.errors import FailedPrecondition, NotFound
 from services.upload import claims, parts, tracing
 from services.upload.claims import Claim, MediaType
 from services.upload.parts import ClaimedPart, HeldPart, Layout
@@ -141,7 +142,10 @@ class Records(Protocol):
         """Completing → open; other states stay."""
 
     async def begin_processing(self, media_id: str, original: StoredOriginal) -> None:
-        """Completing → completed: pins the original and announces it, once."""
+        """Completing → completed: pins the original and announces it, once.
+
+        Open too: another call whose parts were refused may have reopened the session while this one joined them.
+        """
 
     async def abort(self, user_id: str, media_id: str, failure: Failure) -> Session:
         """Open → aborted, the media failed. FailedPrecondition: completing or complete."""
@@ -161,7 +165,8 @@ class Sessions:
         """Begins an upload and signs its first parts.
 
         A repeat with the same `request_id` finds the first session, finishes what a crash left undone and signs
-        afresh; when that session is no longer open, there is nothing to sign and the window is empty.
+        afresh; when that session is no longer open, there is nothing to sign and the window is empty. Without one, the
+        call gets one of its own, so that a repeat of a step below makes no second session.
 
         Raises:
             InvalidArgument: name, type or size are out of bounds, or `request_id` belongs to another file.
@@ -169,7 +174,7 @@ class Sessions:
         claim = claims.check(filename, content_type, size_bytes, self._terms.max_size_bytes)
         layout = parts.choose_layout(claim.size_bytes, self._terms.part_size_bytes)
         session = await self._records.create(
-            user_id, claim, layout.part_size_bytes, self._terms.session_ttl, request_id
+            user_id, claim, layout.part_size_bytes, self._terms.session_ttl, request_id or uuid.uuid4().hex
         )
         if session.state is not SessionState.OPEN:
             return SignedWindow(session, (), datetime.now(UTC))
@@ -192,12 +197,24 @@ class Sessions:
     async def held(self, user_id: str, media_id: str) -> tuple[Session, Sequence[HeldPart]]:
         """The session and the parts that storage confirmed, by number.
 
+        Also while it is completing: a client that lost what storage told it completes the upload again with these.
+
         Raises:
             NotFound: unknown, or another's.
-            FailedPrecondition: the upload is no longer open.
+            FailedPrecondition: the upload is neither open nor completing, its parts are joined already, or storage no
+                longer knows it.
         """
-        session = _open(await self._records.get(user_id, media_id))
-        return session, await self._storage.list_parts(session.s3_key, session.upload_id)
+        session = await self._records.get(user_id, media_id)
+        if session.state is not SessionState.COMPLETING:
+            session = _open(session)
+        try:
+            return session, await self._storage.list_parts(session.s3_key, session.upload_id)
+        except NotFound as error:
+            if session.state is SessionState.COMPLETING:
+                raise FailedPrecondition(
+                    "storage has no parts any more: joined, or lost; completing again tells", reason="UPLOAD_COMPLETING"
+                ) from error
+            raise lost() from error
 
     async def abort(self, user_id: str, media_id: str) -> None:
         """Gives an upload up, first in the record, then at storage. Safe to repeat.
@@ -229,6 +246,11 @@ class Sessions:
         urls = await self._storage.sign(session.s3_key, session.upload_id, sizes_bytes, self._terms.url_ttl)
         signed = [SignedPart(number, urls[number], size_bytes) for number, size_bytes in sizes_bytes.items()]
         return SignedWindow(session, signed, expires_at)
+
+
+def lost() -> FailedPrecondition:
+    """The refusal of an upload that storage no longer knows."""
+    return FailedPrecondition("storage no longer holds this upload: begin a new one", reason="UPLOAD_LOST")
 
 
 def _open(session: Session) -> Session:

@@ -11,7 +11,8 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2
 
-from media.v1 import media_pb2, upload_service_pb2
+from media.v1 import media_pb2, metadata_service_pb2, upload_service_pb2
+from media.v1.metadata_service_pb2_grpc import MetadataServiceStub
 from media.v1.upload_service_pb2_grpc import UploadServiceStub
 from services.metadata import app as metadata
 from services.runtime import grpc_client
@@ -122,19 +123,42 @@ async def test_what_storage_joined_before_a_crash_is_found(stub: "UploadServiceA
         assert media.status == media_pb2.MEDIA_STATUS_PROCESSING
 
 
-async def test_an_upload_that_storage_gave_up_is_lost_and_can_be_aborted(
+async def test_a_client_that_forgot_its_parts_completes_what_is_completing(
+    stub: "UploadServiceAsyncStub", env: Env
+) -> None:
+    begun = await initiate(stub)
+    await put(begun)
+    async with grpc_client.channel(env["MILLRACE_METADATA_TARGET"]) as behind:
+        request = metadata_service_pb2.BeginCompleteRequest(user_id="alice", media_id=begun.media_id)
+        await grpc_client.call(MetadataServiceStub(behind).BeginComplete, request)
+    asked = upload_service_pb2.ListPartsRequest(user_id="alice", media_id=begun.media_id)
+    held = (await grpc_client.call(stub.ListParts, asked)).parts
+    wrong = [upload_service_pb2.CompletedPart(part_number=part.part_number, etag="0" * 32) for part in held]
+    with pytest.raises(InvalidArgument):
+        await complete(stub, begun.media_id, wrong)
+    again = upload_service_pb2.SignPartsRequest(user_id="alice", media_id=begun.media_id, part_numbers=[1])
+    assert len((await grpc_client.call(stub.SignParts, again)).parts) == 1
+    sent = [upload_service_pb2.CompletedPart(part_number=part.part_number, etag=part.etag) for part in held]
+    assert (await complete(stub, begun.media_id, sent)).status == media_pb2.MEDIA_STATUS_PROCESSING
+
+
+async def test_an_upload_that_storage_gave_up_is_lost_and_its_media_fails(
     stub: "UploadServiceAsyncStub", storage: Blobs
 ) -> None:
     begun = await initiate(stub)
     sent = await put(begun)
     await storage.abort_multipart("originals", key_of(begun.media_id), begun.upload_id)
+    asked = upload_service_pb2.ListPartsRequest(user_id="alice", media_id=begun.media_id)
+    with pytest.raises(FailedPrecondition) as refused:
+        await grpc_client.call(stub.ListParts, asked)
+    assert refused.value.reason == "UPLOAD_LOST"
     with pytest.raises(FailedPrecondition) as refused:
         await complete(stub, begun.media_id, sent)
     assert refused.value.reason == "UPLOAD_LOST"
     aborted = await grpc_client.call(
         stub.AbortUpload, upload_service_pb2.AbortUploadRequest(user_id="alice", media_id=begun.media_id)
     )
-    assert aborted.media.failure.reason == "upload_aborted"
+    assert aborted.media.failure.reason == "upload_lost"
 
 
 async def test_a_replayed_part_after_completion_changes_nothing(stub: "UploadServiceAsyncStub", storage: Blobs) -> None:

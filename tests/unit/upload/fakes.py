@@ -154,7 +154,7 @@ class FakeRecords:
 
     async def begin_processing(self, media_id: str, original: StoredOriginal) -> None:
         state = self.sessions[media_id].state
-        if state is SessionState.COMPLETING:
+        if state in {SessionState.OPEN, SessionState.COMPLETING}:
             self._set(media_id, state=SessionState.COMPLETED)
             self.announced.append(original)
         elif state is not SessionState.COMPLETED:

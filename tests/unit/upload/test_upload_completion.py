@@ -1,5 +1,7 @@
 """Completing: the one path, every crash on it, and everything that storage may answer."""
 
+from dataclasses import replace
+
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, TraceFlags
@@ -120,13 +122,29 @@ async def test_a_crash_while_failing_it_is_repaired_too(crash_after: int) -> Non
     assert records.failures[session.media_id].reason == "size_mismatch"
 
 
-async def test_an_upload_that_storage_lost_stays_with_its_owner() -> None:
+@pytest.mark.parametrize("crash_after", [None, 1, 2, 3, 4])
+async def test_an_upload_that_storage_lost_fails_the_media(crash_after: int | None) -> None:
     storage, records, completion, session, claimed = await uploaded()
     storage.uploads.clear()
+    if crash_after:
+        storage.crashes.after_step = crash_after
+        with pytest.raises(Crash):
+            await completion.complete(USER, session.media_id, claimed)
     with pytest.raises(FailedPrecondition) as refused:
         await completion.complete(USER, session.media_id, claimed)
-    assert refused.value.reason == "UPLOAD_LOST"
+    assert refused.value.reason in {"UPLOAD_LOST", "UPLOAD_ABORTED"}
+    assert records.sessions[session.media_id].state is SessionState.ABORTED
+    assert records.failures[session.media_id].reason == "upload_lost"
+
+
+async def test_wrong_parts_while_completing_open_the_upload_again() -> None:
+    _, records, completion, session, claimed = await uploaded()
+    records.sessions[session.media_id] = replace(session, state=SessionState.COMPLETING)
+    with pytest.raises(InvalidArgument):
+        await completion.complete(USER, session.media_id, [ClaimedPart(1, "wrong"), *claimed[1:]])
     assert records.sessions[session.media_id].state is SessionState.OPEN
+    await completion.complete(USER, session.media_id, claimed)
+    assert len(records.announced) == 1
 
 
 async def test_an_aborted_upload_is_not_completed() -> None:

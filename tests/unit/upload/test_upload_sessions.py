@@ -81,6 +81,13 @@ async def test_a_repeat_after_a_crash_finishes_what_was_begun(crash_after: int) 
     assert len(window.parts) == 3
 
 
+async def test_a_call_without_a_request_id_gets_one_of_its_own() -> None:
+    _, records, sessions = parts_of()
+    await initiate(sessions)
+    await initiate(sessions)
+    assert len(records.by_request) == len(records.sessions) == 2
+
+
 async def test_a_repeat_of_a_finished_upload_has_nothing_to_sign() -> None:
     _, records, sessions = parts_of()
     first = await initiate(sessions, request_id="r")
@@ -106,15 +113,46 @@ async def test_lists_what_storage_holds() -> None:
     assert [part.number for part in held] == [1, 2]
 
 
+async def test_lists_what_storage_holds_also_while_completing() -> None:
+    storage, records, sessions = parts_of()
+    session = (await initiate(sessions)).session
+    storage.put(session)
+    records.sessions[session.media_id] = replace(session, state=SessionState.COMPLETING)
+    _, held = await sessions.held(USER, session.media_id)
+    assert [part.etag for part in held] == [f"etag-{number}" for number in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"), [(SessionState.OPEN, "UPLOAD_LOST"), (SessionState.COMPLETING, "UPLOAD_COMPLETING")]
+)
+async def test_what_storage_no_longer_knows_is_no_unknown_media(state: SessionState, reason: str) -> None:
+    storage, records, sessions = parts_of()
+    session = (await initiate(sessions)).session
+    storage.uploads.clear()
+    records.sessions[session.media_id] = replace(session, state=state)
+    with pytest.raises(FailedPrecondition) as refused:
+        await sessions.held(USER, session.media_id)
+    assert refused.value.reason == reason
+
+
 @pytest.mark.parametrize("state", [SessionState.COMPLETING, SessionState.COMPLETED, SessionState.ABORTED])
-async def test_only_an_open_upload_is_signed_or_listed(state: SessionState) -> None:
+async def test_only_an_open_upload_is_signed(state: SessionState) -> None:
     _, records, sessions = parts_of()
     media_id = (await initiate(sessions)).session.media_id
     records.sessions[media_id] = replace(records.sessions[media_id], state=state)
-    for call in (sessions.sign(USER, media_id, [1]), sessions.held(USER, media_id)):
-        with pytest.raises(FailedPrecondition) as refused:
-            await call
-        assert refused.value.details == {"state": state.value}
+    with pytest.raises(FailedPrecondition) as refused:
+        await sessions.sign(USER, media_id, [1])
+    assert refused.value.details == {"state": state.value}
+
+
+@pytest.mark.parametrize("state", [SessionState.COMPLETED, SessionState.ABORTED])
+async def test_an_upload_that_ended_is_not_listed(state: SessionState) -> None:
+    _, records, sessions = parts_of()
+    media_id = (await initiate(sessions)).session.media_id
+    records.sessions[media_id] = replace(records.sessions[media_id], state=state)
+    with pytest.raises(FailedPrecondition) as refused:
+        await sessions.held(USER, media_id)
+    assert refused.value.details == {"state": state.value}
 
 
 async def test_another_users_upload_is_unknown() -> None:
