@@ -55,7 +55,7 @@ class HttpEdge:
                 async for _ in answer.aiter_raw():
                     pass  # an edge keeps only what was fetched to the end
                 answer.raise_for_status()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except Exception as error:  # whatever it is: warming is a favour to the first viewer, and fails nothing
             _log.warning("not_warmed", key=key, error=repr(error))
             return False
         return True

@@ -43,6 +43,15 @@ async def test_an_edge_that_is_not_there_fails_nothing(http: httpx.AsyncClient, 
     assert await edge.warm(["a", "b"]) == Warmth(0, 2)
 
 
+async def test_whatever_breaks_on_the_way_fails_nothing() -> None:
+    async def hook(request: httpx.Request) -> None:
+        raise RuntimeError("no error of the HTTP library")
+
+    async with httpx.AsyncClient(event_hooks={"request": [hook]}) as client:
+        edge = HttpEdge(client, "http://127.0.0.1:1", concurrency=2, budget_s=5)
+        assert await edge.warm(["a", "b"]) == Warmth(0, 2)
+
+
 async def test_warming_ends_when_its_time_is_up(http: httpx.AsyncClient) -> None:
     async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)
