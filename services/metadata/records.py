@@ -172,7 +172,7 @@ class Task:
         ordinal: its place in the plan, from 0.
         attempt: number of the latest attempt, 0 before the first; fences.
         released: attempts that were given back unharmed and do not use up the allowance.
-        claim_id: of the latest claim.
+        claim_id: of the latest claim; made from the name that its caller gave it, if any.
         lease_left: what is left of a live lease on the database's clock; zero when there is none.
     """
 

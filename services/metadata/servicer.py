@@ -126,6 +126,7 @@ class MetadataServicer(MetadataServiceServicer):
             from_pb.task_id(request.task_id),
             from_pb.name("worker", request.worker),
             from_pb.duration("lease", request.lease, longest=MAX_LEASE),
+            from_pb.name("claim_id", request.claim_id, longest=64) if request.claim_id else None,
         )
         match claim:
             case ClaimedTask(task, media, attempt):

@@ -74,19 +74,28 @@ class Tasks:
         return await self.store.transaction(work)
 
     async def claim(
-        self, media_id: MediaId, task_id: TaskId, worker: str, lease: timedelta
+        self, media_id: MediaId, task_id: TaskId, worker: str, lease: timedelta, name: str | None = None
     ) -> ClaimedTask | state.Held | state.Obsolete:
         """Leases a task to a new attempt, if it is free and still wanted.
 
         A task whose attempts all died without a word fails its media, and is obsolete.
+
+        Args:
+            media_id: the media.
+            task_id: the task.
+            worker: who claims it, for people.
+            lease: how long it holds from now without renewal.
+            name: the caller's own for this claim: while its attempt lives, a repeat answers it again with a fresh
+                lease. None for a claim that is never repeated.
         """
-        claim_id = uuid.uuid4()
+        # Also recognises our own claim when the transaction runs again after a commit that was not answered.
+        claim_id = uuid.uuid4() if name is None else uuid.uuid5(task_id, name)
         traceparent = telemetry.trace_headers().get("traceparent", "")
 
         async def work(transaction: Transaction) -> ClaimedTask | state.Held | state.Obsolete:
             media = await lock_media(transaction, media_id)
             task = await _lock_task(transaction, media_id, task_id)
-            if task.claim_id == claim_id:  # our own, from a run whose commit was not answered
+            if task.claim_id == claim_id and await transaction.tasks.renew(media_id, task_id, task.attempt, lease):
                 return ClaimedTask(task, media, task.attempt)
             match state.decide_claim(media, task, self.policy):
                 case state.Claimed(attempt):

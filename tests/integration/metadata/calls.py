@@ -141,9 +141,17 @@ class Metadata:
         return (await call(self.stub.RecordPlan, request)).task_count
 
     async def claim(
-        self, media_id: str, task_id: str, *, worker: str = "worker-1", lease: timedelta = timedelta(seconds=30)
+        self,
+        media_id: str,
+        task_id: str,
+        *,
+        worker: str = "worker-1",
+        lease: timedelta = timedelta(seconds=30),
+        claim_id: str = "",
     ) -> pb.ClaimTaskResponse:
-        request = pb.ClaimTaskRequest(media_id=media_id, task_id=task_id, worker=worker, lease=duration(lease))
+        request = pb.ClaimTaskRequest(
+            media_id=media_id, task_id=task_id, worker=worker, lease=duration(lease), claim_id=claim_id
+        )
         return await call(self.stub.ClaimTask, request)
 
     async def renew(

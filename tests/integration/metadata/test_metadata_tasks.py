@@ -65,6 +65,43 @@ async def test_of_many_claims_at_once_one_is_granted(metadata: Metadata, user: s
     assert timedelta(seconds=20) < held.retry_after.ToTimedelta() <= timedelta(seconds=30)
 
 
+async def test_a_claim_whose_reply_was_lost_may_be_repeated(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (task_id, other_id) = await metadata.planned(user, ("720p", "audio"))
+    await metadata.claim(media_id, task_id, claim_id="c1", lease=timedelta(seconds=1))
+    again = await asyncio.gather(*(metadata.claim(media_id, task_id, claim_id="c1") for _ in range(4)))
+    assert {(answer.outcome, answer.attempt) for answer in again} == {(pb.CLAIM_OUTCOME_CLAIMED, 1)}
+    assert {answer.task.task_id for answer in again} == {task_id}
+    lease_left = await sql.fetchval("SELECT lease_until - now() FROM tasks WHERE task_id = $1", task_id)
+    assert lease_left > timedelta(seconds=20), "a fresh lease"
+    assert (await metadata.claim(media_id, task_id, claim_id="c2")).outcome == pb.CLAIM_OUTCOME_HELD
+    assert (await metadata.claim(media_id, task_id)).outcome == pb.CLAIM_OUTCOME_HELD
+    assert (await metadata.claim(media_id, other_id, claim_id="c1")).attempt == 1
+    assert await metadata.complete(again[0]) == 1
+    assert (await metadata.claim(media_id, task_id, claim_id="c1")).outcome == pb.CLAIM_OUTCOME_OBSOLETE
+
+
+async def test_a_claim_that_lost_its_lease_meanwhile_may_be_repeated(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    await metadata.claim(media_id, task_id, claim_id="c1")
+    await sql.execute("UPDATE tasks SET state = 'queued', lease_until = NULL WHERE task_id = $1", task_id)
+    again = await metadata.claim(media_id, task_id, claim_id="c1")
+    assert (again.outcome, again.attempt) == (pb.CLAIM_OUTCOME_CLAIMED, 1)
+
+
+async def test_an_attempt_that_has_ended_is_not_claimed_again(metadata: Metadata, user: str) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    await metadata.fail_task(await metadata.claim(media_id, task_id, claim_id="c1"), release=True)
+    assert (await metadata.claim(media_id, task_id, claim_id="c1")).attempt == 2
+
+
+@pytest.mark.parametrize("claim_id", ["x" * 65, "a\nb"])
+async def test_claims_have_short_printable_names(metadata: Metadata, user: str, claim_id: str) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    with pytest.raises(errors.InvalidArgument) as caught:
+        await metadata.claim(media_id, task_id, claim_id=claim_id)
+    assert caught.value.details["field"] == "claim_id"
+
+
 async def test_a_claimed_task_says_all_that_its_worker_needs(metadata: Metadata, user: str) -> None:
     media_id, (task_id, _) = await metadata.planned(user, ("720p", "audio"))
     claimed = await metadata.claim(media_id, task_id)
