@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -65,6 +65,50 @@ async def worker_process(env: Env, log: Path) -> AsyncIterator[asyncio.subproces
         if child.returncode is None:
             child.kill()
         await child.wait()
+
+
+class Line:
+    """A TCP line to a server that can be cut: calls break off and connections are refused."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, port = target.rpartition(":")
+        self._port = int(port)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.address = "127.0.0.1:0"
+
+    async def mend(self) -> None:
+        """Listens, at the same port as ever."""
+        host, _, port = self.address.rpartition(":")
+        self._server = await asyncio.start_server(self._connect, host, int(port))
+        self.address = "{}:{}".format(*self._server.sockets[0].getsockname())
+
+    def cut(self) -> None:
+        """Ends every connection and takes no new one."""
+        assert self._server
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+            ends = {writer, far_writer}
+            self._writers |= ends
+            try:
+                await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+            finally:
+                self._writers -= ends
+                for each in ends:
+                    each.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import httpx
 from media.v1 import events_pb2, media_pb2
 from services.transcode import app as transcode
 from tests.env import Env
-from tests.integration.transcode.harness import Pipeline, serving, worker_process
+from tests.integration.transcode.harness import Line, Pipeline, serving, worker_process
 
 
 async def test_a_killed_worker_costs_time_and_no_media(
@@ -72,6 +72,24 @@ async def test_a_worker_finishes_within_its_grace(
     async with serving(env, transcode.serve):
         await pipeline.finished(media_id)
     assert (await _attempts(pipeline, media_id))["360p"] == 1
+
+
+async def test_storage_that_is_away_for_seconds_costs_no_attempt(
+    pipeline: Pipeline, env: Env, long_clip: bytes
+) -> None:
+    line = Line(env["MILLRACE_S3_ENDPOINT_URL"].removeprefix("http://"))
+    await line.mend()
+    media_id = await pipeline.begin(long_clip, "video/mp4")
+    async with serving({**env, "MILLRACE_S3_ENDPOINT_URL": f"http://{line.address}"}, transcode.serve):
+        await pipeline.advanced(media_id, "360p")
+        line.cut()
+        await asyncio.sleep(5)
+        assert (await pipeline.media(media_id)).status == media_pb2.MEDIA_STATUS_PROCESSING
+        await line.mend()
+        media = await pipeline.finished(media_id)
+    line.cut()
+    assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
+    assert set((await _attempts(pipeline, media_id)).values()) == {1}
 
 
 async def test_late_copies_of_a_message_do_nothing(pipeline: Pipeline, env: Env, photo: bytes) -> None:
