@@ -4,7 +4,6 @@ The algorithm comes from the settings and never from the token, so neither `none
 can pass (RFC 8725 §3.1).
 """
 
-import asyncio
 import unicodedata
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,18 +12,17 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import jwt
-from jwt.exceptions import PyJWKClientConnectionError, PyJWTError
+from jwt.exceptions import PyJWTError
 
+from gateway.jwks import Jwks
 from gateway.settings import GatewaySettings
-from services.runtime.errors import Unauthenticated, Unavailable
+from services.runtime.errors import Unauthenticated
 
 LEEWAY_S: Final = 30
 """Clocks of issuer and gateway may differ by this much."""
 
 _MAX_TOKEN_CHARS: Final = 8_192
 _MAX_USER_CHARS: Final = 128
-_JWKS_LIFESPAN_S: Final = 300
-_JWKS_TIMEOUT_S: Final = 3
 
 Key: TypeAlias = jwt.PyJWK | bytes
 KeySource: TypeAlias = Callable[[str], Awaitable[Key]]
@@ -85,26 +83,23 @@ class Authenticator:
 
 def authenticator(settings: GatewaySettings) -> Authenticator:
     """The authenticator that the settings describe."""
-    source = from_jwks(settings.jwks_url) if settings.jwks_url else _from_file(settings.jwt_public_key_file)
+    source = from_jwks(Jwks(settings.jwks_url)) if settings.jwks_url else _from_file(settings.jwt_public_key_file)
     return Authenticator(
         source, algorithm=settings.jwt_algorithm, issuer=settings.jwt_issuer, audience=settings.jwt_audience
     )
 
 
-def from_jwks(url: str) -> KeySource:
-    """Keys from a JWKS URL, by `kid`: kept for five minutes, fetched for an unknown `kid` at most every 30 s."""
-    client = jwt.PyJWKClient(url, lifespan=_JWKS_LIFESPAN_S, timeout=_JWKS_TIMEOUT_S)
+def from_jwks(keys: Jwks) -> KeySource:
+    """Keys that the issuer publishes, by the token's `kid`."""
 
     async def key_of(token: str) -> Key:
         try:
             kid = jwt.get_unverified_header(token).get("kid")
-            if not isinstance(kid, str):
-                raise _invalid()
-            return await asyncio.to_thread(client.get_signing_key, kid)
-        except PyJWKClientConnectionError as error:
-            raise Unavailable("the issuer's keys cannot be read", reason="KEYS_UNAVAILABLE") from error
         except PyJWTError as error:
             raise _invalid() from error
+        if not isinstance(kid, str) or (key := await keys.key(kid)) is None:
+            raise _invalid()
+        return key
 
     return key_of
 

@@ -13,17 +13,18 @@ from gateway.app import Server
 
 
 class JsonApp:
-    """Answers everything with one JSON document, and counts."""
+    """Answers everything with one JSON document, or with the bytes that are put in its place, and counts."""
 
     def __init__(self, document: object) -> None:
         self.document = document
+        self.body: bytes | None = None
         self.request_count = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.request_count += 1
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(self.document).encode()})
+        await send({"type": "http.response.body", "body": self.body or json.dumps(self.document).encode()})
 
 
 @asynccontextmanager

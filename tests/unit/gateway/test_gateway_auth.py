@@ -1,11 +1,12 @@
 """Tokens: what passes, and the many that must not."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import jwt
@@ -17,6 +18,7 @@ from jwt.algorithms import ECAlgorithm
 
 from gateway import auth
 from gateway.auth import Authenticator
+from gateway.jwks import Jwks
 from services.runtime.errors import Unauthenticated, Unavailable
 from tests.unit.gateway.serving import JsonApp, served
 
@@ -132,8 +134,9 @@ async def jwks() -> AsyncIterator[tuple[str, JsonApp]]:
         yield f"{url}/jwks.json", app
 
 
-def jwks_authenticator(url: str) -> Authenticator:
-    return Authenticator(auth.from_jwks(url), algorithm="ES256", issuer="issuer", audience="millrace")
+def jwks_authenticator(url: str, clock: Callable[[], float] = time.monotonic) -> Authenticator:
+    keys = auth.from_jwks(Jwks(url, clock=clock))
+    return Authenticator(keys, algorithm="ES256", issuer="issuer", audience="millrace")
 
 
 async def test_keys_come_from_the_jwks_url_and_are_kept(jwks: tuple[str, JsonApp]) -> None:
@@ -159,3 +162,56 @@ async def test_an_unknown_key_is_refused_without_a_storm_of_requests(
 async def test_an_issuer_that_does_not_answer_is_an_outage_not_a_refusal() -> None:
     with pytest.raises(Unavailable):
         await jwks_authenticator("http://127.0.0.1:9/jwks.json").caller(signed(headers={"kid": "k1"}))
+
+
+@pytest.mark.parametrize("document", ["text", [], {}, {"keys": []}, {"keys": "none"}, {"keys": [{"kid": 1}]}], ids=str)
+async def test_an_answer_that_is_no_key_set_is_an_outage_too(jwks: tuple[str, JsonApp], document: object) -> None:
+    url, app = jwks
+    app.document = document
+    with pytest.raises(Unavailable):
+        await jwks_authenticator(url).caller(signed(headers={"kid": "k1"}))
+
+
+async def test_an_html_page_is_an_outage_too(jwks: tuple[str, JsonApp]) -> None:
+    url, app = jwks
+    app.body = b"<html>be right back</html>"
+    with pytest.raises(Unavailable):
+        await jwks_authenticator(url).caller(signed(headers={"kid": "k1"}))
+
+
+async def test_known_keys_outlive_an_outage_of_the_issuer(jwks: tuple[str, JsonApp]) -> None:
+    url, app = jwks
+    now_s = 0.0
+    verifier = jwks_authenticator(url, lambda: now_s)
+    token = signed(headers={"kid": "k1"})
+    assert await verifier.caller(token)
+    good, app.document = app.document, {"error": "try later"}
+    now_s = 301.0
+    for _ in range(3):
+        assert await verifier.caller(token)
+    assert app.request_count == 2  # tried again, but not by every request
+    with pytest.raises(Unavailable):  # perhaps a new key: nobody can tell
+        await verifier.caller(signed(headers={"kid": "k2"}))
+    app.document, now_s = good, 310.0
+    assert await verifier.caller(token)
+    with pytest.raises(Unauthenticated):
+        await verifier.caller(signed(headers={"kid": "k2"}))
+
+
+async def test_a_silent_issuer_holds_nobody_for_longer_than_one_try() -> None:
+    connections: list[asyncio.StreamWriter] = []
+
+    def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    verifier = jwks_authenticator(f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/jwks.json")
+    began_s = time.monotonic()
+    outcomes = await asyncio.gather(
+        *(verifier.caller(signed(headers={"kid": "k1"})) for _ in range(6)), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 6
+    assert time.monotonic() - began_s < 4.5
+    assert len(connections) == 1
+    connections[0].close()
+    silent.close()
