@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
@@ -48,20 +48,28 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 router = APIRouter(tags=["media"])
 
 
+async def _watcher(media_id: MediaId, here: ThisProcess) -> AsyncIterator[Watcher]:
+    """Watches from before the first look at the table until the answer has ended, however that comes about."""
+    with here.feed.watch(media_id) as watcher:
+        yield watcher
+
+
 @router.get(
     "/v1/media/{media_id}/events",
     summary="Follow a media",
     response_class=StreamingResponse,
     responses=_RESPONSES,
 )
-async def follow_media(media_id: MediaId, caller: WhoAsks, here: ThisProcess) -> StreamingResponse:
+async def follow_media(
+    media_id: MediaId, caller: WhoAsks, here: ThisProcess, watcher: Annotated[Watcher, Depends(_watcher)]
+) -> StreamingResponse:
     """A stream of server-sent events that begins with the state and ends once the media is final.
 
     Fractions never fall. Comments come every 15 s. When the stream ends before a final state, connect again.
     """
     stream = _Stream(here, caller, media_id)
     first = await stream.read()
-    return StreamingResponse(stream.events(first), media_type="text/event-stream", headers=dict(_HEADERS))
+    return StreamingResponse(stream.events(first, watcher), media_type="text/event-stream", headers=dict(_HEADERS))
 
 
 class _Stream:
@@ -80,21 +88,19 @@ class _Stream:
         request = pb.GetMediaRequest(user_id=self._caller.user_id, media_id=self._media_id)
         return (await call(self._here.clients.metadata.GetMedia, request)).media
 
-    async def events(self, first: media_pb2.Media) -> AsyncIterator[bytes]:
-        """The stream, from the state that was read before it began."""
-        with self._here.feed.watch(self._media_id) as watcher:
-            media = first
-            self._hear()
-            yield self._state(media)
-            read_at_s = 0.0  # at once: something may have happened before the watching began
-            while views.STATUSES[media.status] not in views.FINAL and not self._is_over():
-                if await self._wait(watcher) or time.monotonic() - read_at_s >= REREAD_S:
-                    read_at_s = time.monotonic()
-                    if (latest := await self._reread()) is not None and latest != media:
-                        media = latest
-                        yield self._state(media)
-                if event := self._progress_event() or self._heartbeat():
-                    yield event
+    async def events(self, first: media_pb2.Media, watcher: Watcher) -> AsyncIterator[bytes]:
+        """The stream, from the state that was read after the watching had begun."""
+        media, read_at_s = first, time.monotonic()
+        self._hear()
+        yield self._state(media)
+        while views.STATUSES[media.status] not in views.FINAL and not self._is_over():
+            if await self._wait(watcher) or time.monotonic() - read_at_s >= REREAD_S:
+                read_at_s = time.monotonic()
+                if (latest := await self._reread()) is not None and latest != media:
+                    media = latest
+                    yield self._state(media)
+            if event := self._progress_event() or self._heartbeat():
+                yield event
 
     async def _wait(self, watcher: Watcher) -> bool:
         """Waits for news at most until the next look at the table; True when the state may have changed."""

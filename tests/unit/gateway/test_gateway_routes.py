@@ -1,6 +1,7 @@
 """What routes make of messages, seen through HTTP with hand-written services behind it."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -158,6 +159,34 @@ async def test_the_stream_of_a_final_media_is_one_state_and_ends() -> None:
     event, data, end = response.text.split("\n", 2)
     assert (event, end) == ("event: state", "\n")
     assert json.loads(data.removeprefix("data: "))["status"] == "published"
+
+
+async def test_a_stream_too_many_is_refused_and_one_that_ended_makes_room() -> None:
+    feed = Feed(max_watchers=1)
+    async with client_of(parts(metadata=answering(published()), feed=feed)) as client:
+        for _ in range(2):
+            assert (await client.get(f"/v1/media/{MEDIA_ID}/events")).status_code == 200
+        with feed.watch("another"):
+            refused = await client.get(f"/v1/media/{MEDIA_ID}/events")
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "10"
+    assert refused.json()["type"].endswith("/too-many-streams")
+
+
+async def test_what_happens_during_the_first_look_at_the_table_is_not_missed() -> None:
+    feed = Feed(max_watchers=1)
+    said = events_pb2.MediaPublished(media_id=MEDIA_ID).SerializeToString()
+    looks = [media(media_pb2.MEDIA_STATUS_PROCESSING), published()]
+
+    def look(_: Any) -> metadata_service_pb2.GetMediaResponse:
+        feed.take("media.published", said)  # just after the table was read
+        return metadata_service_pb2.GetMediaResponse(media=looks.pop(0))
+
+    began_s = time.monotonic()
+    async with client_of(parts(metadata=Answers({"GetMedia": look}), feed=feed)) as client:
+        response = await client.get(f"/v1/media/{MEDIA_ID}/events")
+    assert response.text.count("event: state") == 2
+    assert time.monotonic() - began_s < 2
 
 
 async def test_readiness_needs_the_broker() -> None:
