@@ -10,15 +10,13 @@ Caveats of stores that were met: after a part is sent again, SeaweedFS lists it 
 CompleteMultipartUpload may answer 200 with an error inside (botocore raises it as an error); a repeat of it may answer
 200 again or NoSuchUpload, so that only a HEAD of the object tells.
 
-boto3 blocks, hence every call runs in a thread of a pool that is as large as the connection pool.
+boto3 blocks, hence every call runs in a thread. Bytes, questions and signatures have threads of their own, so that
+storage which takes connections and says nothing holds up neither the quick calls nor signing, which needs no network.
 """
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -30,6 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from services.runtime.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from services.runtime.settings import S3Settings
+from services.runtime.threads import Threads
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -38,7 +37,13 @@ IMMUTABLE: Final = "public, max-age=31536000, immutable"
 """`Cache-Control` of everything in the delivery bucket: its bytes never change under their URL."""
 
 _CONNECT_TIMEOUT_S: Final = 2
-_READ_TIMEOUT_S: Final = 20
+_DATA_READ_TIMEOUT_S: Final = 20
+_DATA_ATTEMPTS: Final = 4
+_CONTROL_READ_TIMEOUT_S: Final = 5
+_CONTROL_ATTEMPTS: Final = 2
+"""Nothing but a few bytes is asked for, and somebody waits for the answer."""
+_CONTROL_CONNECTIONS: Final = 8
+_SIGNING_THREADS: Final = 2
 _NOT_FOUND = {"404", "NoSuchKey", "NoSuchUpload", "NoSuchBucket"}
 _CONFLICT = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _REFUSED = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "MalformedXML", "BadDigest"}
@@ -67,15 +72,27 @@ class Part:
 @asynccontextmanager
 async def connected(settings: S3Settings) -> AsyncIterator["Blobs"]:
     """A client that lasts as long as the block; nothing is sent before the first call."""
-    with ThreadPoolExecutor(settings.s3_max_connections, thread_name_prefix="s3") as threads:
-        yield Blobs(
-            client=_client(settings, settings.s3_endpoint_url),
-            signer=_client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url),
-            threads=threads,
-        )
+    data = Config(
+        read_timeout=_DATA_READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": _DATA_ATTEMPTS},
+        max_pool_connections=settings.s3_max_connections,
+    )
+    control = Config(
+        read_timeout=_CONTROL_READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": _CONTROL_ATTEMPTS},
+        max_pool_connections=_CONTROL_CONNECTIONS,
+    )
+    yield Blobs(
+        data=_client(settings, settings.s3_endpoint_url, data),
+        data_threads=Threads(settings.s3_max_connections, "s3-data"),
+        control=_client(settings, settings.s3_endpoint_url, control),
+        control_threads=Threads(_CONTROL_CONNECTIONS, "s3-control"),
+        signer=_client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url, control),
+        signing_threads=Threads(_SIGNING_THREADS, "s3-signing"),
+    )
 
 
-def _client(settings: S3Settings, endpoint_url: str) -> "S3Client":
+def _client(settings: S3Settings, endpoint_url: str, limits: Config) -> "S3Client":
     return boto3.client(
         "s3",
         endpoint_url=endpoint_url or None,
@@ -85,21 +102,30 @@ def _client(settings: S3Settings, endpoint_url: str) -> "S3Client":
         config=Config(
             signature_version="s3v4",
             s3={"addressing_style": "path" if endpoint_url else "auto"},
-            retries={"mode": "standard", "total_max_attempts": 4},
             connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=_READ_TIMEOUT_S,
-            max_pool_connections=settings.s3_max_connections,
-        ),
+        ).merge(limits),
     )
 
 
 class Blobs:
     """Object storage; see `connected`. Every method raises Unavailable when storage does not answer."""
 
-    def __init__(self, *, client: "S3Client", signer: "S3Client", threads: ThreadPoolExecutor) -> None:
-        self._client = client
+    def __init__(
+        self,
+        *,
+        data: "S3Client",
+        data_threads: Threads,
+        control: "S3Client",
+        control_threads: Threads,
+        signer: "S3Client",
+        signing_threads: Threads,
+    ) -> None:
+        self._data = data
+        self._data_threads = data_threads
+        self._control = control
+        self._control_threads = control_threads
         self._signer = signer
-        self._threads = threads
+        self._signing_threads = signing_threads
 
     # Objects
 
@@ -109,9 +135,10 @@ class Blobs:
         Raises:
             AlreadyExists: the key is taken; the object that has it stays as it is.
         """
-        await self._run(
+        await _run(
+            self._data_threads,
             partial(
-                self._client.put_object,
+                self._data.put_object,
                 Bucket=bucket,
                 Key=key,
                 Body=data,
@@ -132,13 +159,13 @@ class Blobs:
         """
 
         def get() -> bytes:
-            answer = self._client.get_object(
+            answer = self._data.get_object(
                 Bucket=bucket, Key=key, IfMatch=f'"{etag}"', Range=f"bytes={offset}-{offset + length - 1}"
             )
             with answer["Body"] as body:
                 return body.read()
 
-        return await self._run(get, key)
+        return await _run(self._data_threads, get, key)
 
     async def get(self, bucket: str, key: str) -> bytes:
         """A whole small object.
@@ -148,10 +175,10 @@ class Blobs:
         """
 
         def get() -> bytes:
-            with self._client.get_object(Bucket=bucket, Key=key)["Body"] as body:
+            with self._data.get_object(Bucket=bucket, Key=key)["Body"] as body:
                 return body.read()
 
-        return await self._run(get, key)
+        return await _run(self._data_threads, get, key)
 
     async def head(self, bucket: str, key: str) -> Blob:
         """What storage knows of an object.
@@ -159,28 +186,30 @@ class Blobs:
         Raises:
             NotFound: there is no such object.
         """
-        answer = await self._run(partial(self._client.head_object, Bucket=bucket, Key=key), key)
+        answer = await _run(self._control_threads, partial(self._control.head_object, Bucket=bucket, Key=key), key)
         return Blob(key, answer["ETag"].strip('"'), answer["ContentLength"])
 
     async def list(self, bucket: str, prefix: str) -> Sequence[Blob]:
         """Every object below a prefix, by key."""
 
         def pages() -> list[Blob]:
-            paginator = self._client.get_paginator("list_objects_v2")
+            paginator = self._control.get_paginator("list_objects_v2")
             return [
                 Blob(item["Key"], item["ETag"].strip('"'), item["Size"])
                 for page in paginator.paginate(Bucket=bucket, Prefix=prefix)
                 for item in page.get("Contents", [])
             ]
 
-        return await self._run(pages, prefix)
+        return await _run(self._control_threads, pages, prefix)
 
     # Multipart uploads
 
     async def create_multipart(self, bucket: str, key: str, *, content_type: str) -> str:
         """Begins a multipart upload; returns its identifier."""
-        answer = await self._run(
-            partial(self._client.create_multipart_upload, Bucket=bucket, Key=key, ContentType=content_type), key
+        answer = await _run(
+            self._control_threads,
+            partial(self._control.create_multipart_upload, Bucket=bucket, Key=key, ContentType=content_type),
+            key,
         )
         return answer["UploadId"]
 
@@ -205,7 +234,7 @@ class Blobs:
                 for number, size_bytes in sizes_bytes.items()
             }
 
-        return await self._run(sign, key)
+        return await _run(self._signing_threads, sign, key)
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[Part]:
         """The parts that storage holds, by number; of a part that was sent twice, the latest.
@@ -215,7 +244,7 @@ class Blobs:
         """
 
         def pages() -> list[Part]:
-            paginator = self._client.get_paginator("list_parts")
+            paginator = self._control.get_paginator("list_parts")
             listed = (
                 item
                 for page in paginator.paginate(Bucket=bucket, Key=key, UploadId=upload_id)
@@ -224,7 +253,7 @@ class Blobs:
             latest = {item["PartNumber"]: item for item in sorted(listed, key=lambda item: item["LastModified"])}
             return [Part(number, item["ETag"].strip('"'), item["Size"]) for number, item in sorted(latest.items())]
 
-        return await self._run(pages, key)
+        return await _run(self._control_threads, pages, key)
 
     async def complete_multipart(self, bucket: str, key: str, upload_id: str, parts: Sequence[Part]) -> None:
         """Joins the parts into the object.
@@ -233,9 +262,10 @@ class Blobs:
             NotFound: there is no such upload: ask `head` whether it was completed before.
             FailedPrecondition: storage refuses the parts, for instance for a wrong ETag.
         """
-        await self._run(
+        await _run(
+            self._data_threads,
             partial(
-                self._client.complete_multipart_upload,
+                self._data.complete_multipart_upload,
                 Bucket=bucket,
                 Key=key,
                 UploadId=upload_id,
@@ -247,16 +277,19 @@ class Blobs:
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Gives a multipart upload and its parts up; one that is gone already is fine."""
         try:
-            await self._run(
-                partial(self._client.abort_multipart_upload, Bucket=bucket, Key=key, UploadId=upload_id), key
+            await _run(
+                self._control_threads,
+                partial(self._control.abort_multipart_upload, Bucket=bucket, Key=key, UploadId=upload_id),
+                key,
             )
         except NotFound:
             return
 
-    async def _run(self, call: Callable[[], _T], key: str) -> _T:
-        """Runs a blocking call in a thread, within the current trace, and translates what it raises."""
-        with _translated(key):
-            return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, call)
+
+async def _run(threads: Threads, call: Callable[[], _T], key: str) -> _T:
+    """Runs a blocking call in a thread, within the current trace, and translates what it raises."""
+    with _translated(key):
+        return await threads.run(call)
 
 
 @contextmanager

@@ -2,7 +2,12 @@
 
 import asyncio
 import hashlib
+import os
 import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -162,6 +167,56 @@ class TestMultipart:
         await storage.abort_multipart("originals", key, upload_id)
         with pytest.raises(NotFound):
             await storage.list_parts("originals", key, upload_id)
+
+
+class TestHungStorage:
+    """Storage that takes connections and never answers."""
+
+    @pytest.fixture
+    def silent(self, infra: Env) -> Iterator[Env]:
+        """Settings that lead there."""
+        with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+            yield {**infra, "MILLRACE_S3_ENDPOINT_URL": f"http://127.0.0.1:{listener.getsockname()[1]}"}
+
+    async def test_it_holds_up_neither_questions_nor_signing_nor_the_end(self, silent: Env) -> None:
+        async with blobs.connected(settings_from(S3Settings, silent)) as hung:
+            reads = [asyncio.create_task(hung.get("originals", "k")) for _ in range(64)]
+            await asyncio.sleep(0.5)
+            async with asyncio.timeout(2):
+                assert await hung.sign_parts("originals", "k", "u", {1: 1}, expires_in=TTL)
+            async with asyncio.timeout(14):
+                with pytest.raises(Unavailable):
+                    await hung.head("originals", "k")
+            for read in reads:
+                read.cancel()
+            began_s = time.monotonic()
+        assert time.monotonic() - began_s < 1
+
+    async def test_a_process_ends_in_spite_of_a_call_that_hangs(self, silent: Env) -> None:
+        program = (
+            "import asyncio\n"
+            "from services.runtime import blobs\n"
+            "from services.runtime.settings import S3Settings\n"
+            "async def main():\n"
+            "    async with blobs.connected(S3Settings()) as hung, asyncio.timeout(0.5):\n"
+            "        await hung.get('originals', 'k')\n"
+            "try:\n"
+            "    asyncio.run(main())\n"
+            "except TimeoutError:\n"
+            "    print('gave up', flush=True)\n"
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, env={**os.environ, **silent}, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout
+        try:
+            async with asyncio.timeout(30):
+                assert await process.stdout.readline() == b"gave up\n"
+            async with asyncio.timeout(5):
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
 
 
 class TestAccess:
