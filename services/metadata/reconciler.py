@@ -89,6 +89,8 @@ class Reconciler:
                 except Unavailable as error:
                     reached_since_s = None
                     _log.warning("reconciler_waits_for_database", error=error.message)
+                except Exception:  # whatever it is, the calls that this process answers are not to suffer
+                    _log.exception("pass_failed")
                 wait_s = self.interval_s * random.uniform(0.8, 1.2)  # noqa: S311 jitter, no secret
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), wait_s)
@@ -130,7 +132,7 @@ class Reconciler:
         """Says again what had no effect; of what had one, remembers that it need not be looked at again."""
         overdue = await self.store.transaction(lambda transaction: transaction.outbox.overdue(self.batch))
         missing = [message for message in overdue if message.missing]
-        emitted = sum([await self._emit_again(message) for message in missing])
+        emitted = sum([await _isolated(self._emit_again(message), message.media_id) for message in missing])
         settled = [(message.shard, message.outbox_id) for message in overdue if not message.missing]
         for shard, outbox_ids in _by_shard(settled):
             await self._settle(shard, outbox_ids)

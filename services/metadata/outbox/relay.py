@@ -59,6 +59,8 @@ class Relay:
         batch: messages of one shard published at once.
         poll_s: longest time between two looks; for rows that become due without anybody saying so.
         look_again_after: when the reconciler looks whether a published message had its effect.
+        publish_timeout_s: what is not confirmed within this is postponed. Shorter than a broker may take to say no, for
+            the rows are locked as long, and whoever wants to say one of them again waits.
     """
 
     store: Store
@@ -67,6 +69,7 @@ class Relay:
     batch: int
     poll_s: float
     look_again_after: timedelta
+    publish_timeout_s: float = 2.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publishes what is due until `stop` is set; then finishes what it has in hand."""
@@ -80,8 +83,12 @@ class Relay:
                         await self._listen_and_publish(wake, stop)
                     except Unavailable as error:
                         _log.warning("relay_waits_for_database", error=error.message)
-                        with suppress(TimeoutError):
-                            await asyncio.wait_for(stop.wait(), self.poll_s)
+                    except Exception:  # whatever it is, the calls that this process answers are not to suffer
+                        _log.exception("relay_failed")
+                    else:
+                        continue
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), self.poll_s)
                 watch.cancel()
 
     async def _listen_and_publish(self, wake: asyncio.Event, stop: asyncio.Event) -> None:
@@ -136,6 +143,9 @@ class Relay:
         except Unavailable as error:
             _log.warning("relay_lost_database", shard=shard, error=error.message)
             return 1, 1
+        except Exception:  # a defect that one shard brings to light does not keep the others waiting
+            _log.exception("shard_not_published", shard=shard)
+            return 1, 1
 
     async def _publish_all(self, due: Sequence[Due]) -> tuple[list[UUID], list[UUID]]:
         async with asyncio.TaskGroup() as group:
@@ -145,9 +155,15 @@ class Relay:
     async def _publish(self, message: Due) -> bool:
         headers = {"traceparent": message.traceparent} if message.traceparent else None
         try:
-            await self.publisher.publish(message.subject, message.body, message_id=message.message_id, headers=headers)
-        except Unavailable as error:
-            _log.warning("publish_refused", subject=message.subject, id=message.message_id, error=error.message)
+            async with asyncio.timeout(self.publish_timeout_s):
+                await self.publisher.publish(
+                    message.subject, message.body, message_id=message.message_id, headers=headers
+                )
+        except (Unavailable, TimeoutError) as error:
+            _log.warning("publish_refused", subject=message.subject, id=message.message_id, error=repr(error))
+            return False
+        except Exception:  # nor does one message keep its shard waiting
+            _log.exception("publish_failed", subject=message.subject, id=message.message_id)
             return False
         return True
 

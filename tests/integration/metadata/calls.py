@@ -3,8 +3,8 @@
 import asyncio
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -44,6 +44,23 @@ def within(traceparent: str) -> Iterator[None]:
         yield
     finally:
         context.detach(token)
+
+
+@asynccontextmanager
+async def refusing_updates(sql: Sql, media_id: str) -> AsyncIterator[None]:
+    """The database refuses, for a reason nobody thought of, to change outbox rows of one media in the block."""
+    await sql.execute(
+        f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN RAISE EXCEPTION 'out of sorts'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON outbox FOR EACH ROW
+        WHEN (OLD.media_id = '{media_id}') EXECUTE FUNCTION refuse();
+        """
+    )
+    try:
+        yield
+    finally:
+        await sql.execute("DROP FUNCTION refuse CASCADE")
 
 
 async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 20.0) -> None:

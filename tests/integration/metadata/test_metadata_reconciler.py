@@ -16,7 +16,15 @@ from services.metadata.settings import MetadataSettings
 from services.metadata.store import Store
 from services.runtime import errors
 from services.runtime.database import Database
-from tests.integration.metadata.calls import TRACE_ID, TRACEPARENT, Metadata, Sql, until, within
+from tests.integration.metadata.calls import (
+    TRACE_ID,
+    TRACEPARENT,
+    Metadata,
+    Sql,
+    refusing_updates,
+    until,
+    within,
+)
 
 NOTHING = Findings(expired_leases=0, emitted_again=0, overdue_media=0, forgotten=0)
 
@@ -303,6 +311,40 @@ async def test_two_passes_at_once_do_nothing_twice(
     await publish_and_let_time_pass(relay, sql)
     await asyncio.gather(*(reconciler.run_once() for _ in range(4)))
     assert set((await emissions(sql, media_id)).values()) == {1}
+
+
+async def test_one_message_that_cannot_be_said_again_keeps_no_other_waiting(
+    metadata: Metadata, reconciler: Reconciler, relay: Relay, user: str, sql: Sql
+) -> None:
+    broken, *others = [(await metadata.processing(f"{user}-{number}")).media_id for number in range(3)]
+    await publish_and_let_time_pass(relay, sql)
+    async with refusing_updates(sql, broken):
+        findings = await reconciler.run_once()
+    assert findings is not None
+    assert findings.emitted_again == 2
+    for media_id in others:
+        assert await emissions(sql, media_id) == {"media.uploaded": 1}
+    await reconciler.run_once()
+    assert await emissions(sql, broken) == {"media.uploaded": 1}
+
+
+async def test_it_goes_on_after_a_pass_that_failed_for_an_unknown_reason(
+    metadata: Metadata, settings: MetadataSettings, connected: Database, user: str
+) -> None:
+    upload = await metadata.create(user, time_to_live=timedelta(milliseconds=1))
+    stop = asyncio.Event()
+    passes = iter(range(4))
+
+    async def before_a_pass() -> None:
+        match next(passes):
+            case 0 | 1:
+                raise RuntimeError("nobody thought of this")
+            case 3:
+                stop.set()
+
+    often = settings.model_copy(update={"reconciler_interval_s": 0.01})
+    await app.reconciler(often, WatchedStore(connected, before_a_pass)).run(stop)
+    assert (await metadata.media(user, upload.media_id)).status == media_pb2.MEDIA_STATUS_FAILED
 
 
 async def test_it_runs_until_it_is_told_to_stop(

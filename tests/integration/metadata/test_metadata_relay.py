@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -18,8 +18,17 @@ from services.metadata.settings import MetadataSettings
 from services.metadata.store import Store
 from services.runtime import bus
 from services.runtime.bus import Bus
+from services.runtime.database import Database
 from services.runtime.errors import Unavailable
-from tests.integration.metadata.calls import TRACE_ID, TRACEPARENT, Metadata, Sql, until, within
+from tests.integration.metadata.calls import (
+    TRACE_ID,
+    TRACEPARENT,
+    Metadata,
+    Sql,
+    refusing_updates,
+    until,
+    within,
+)
 
 SOON_S = 20.0
 NO_WAIT = timedelta(0)
@@ -30,6 +39,7 @@ class Notebook:
     """A broker that writes down what it is given, and refuses the first `refusals`."""
 
     refusals: int = 0
+    refusal: Exception = field(default_factory=lambda: Unavailable("not now"))
     delay_s: float = 0
     published: list[tuple[str, bytes, str, str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -40,12 +50,28 @@ class Notebook:
         await asyncio.sleep(self.delay_s)
         if len(self.refused) < self.refusals:
             self.refused.append(message_id)
-            raise Unavailable("not now")
+            raise self.refusal
         self.published.append((subject, data, message_id, (headers or {}).get("traceparent", "")))
 
     @property
     def ids(self) -> list[str]:
         return [message_id for _, _, message_id, _ in self.published]
+
+
+class StumblingStore(Store):
+    """Cannot be listened to at first, for a reason nobody thought of."""
+
+    def __init__(self, connected: Database) -> None:
+        super().__init__(connected)
+        self.stumbled = False
+
+    @asynccontextmanager
+    async def listening(self, wake: asyncio.Event) -> AsyncIterator[Callable[[], bool]]:
+        if not self.stumbled:
+            self.stumbled = True
+            raise RuntimeError("nobody thought of this")
+        async with super().listening(wake) as is_connected:
+            yield is_connected
 
 
 class Ear:
@@ -139,6 +165,51 @@ async def test_an_unconfirmed_message_comes_again_under_the_same_id(
     assert await relay.publish_due(NO_WAIT) == (4, 0)
     assert set(notebook.refused) <= set(notebook.ids)
     assert len(set(notebook.ids)) == len(notebook.ids) == 6
+
+
+async def test_a_message_that_fails_for_an_unknown_reason_keeps_no_other_waiting(
+    metadata: Metadata, settings: MetadataSettings, store: Store, user: str
+) -> None:
+    await metadata.planned(user)
+    notebook = Notebook(refusals=1, refusal=RuntimeError("nobody thought of this"))
+    relay = relay_to(notebook, settings, store)
+    assert await relay.publish_due(NO_WAIT) == (6, 1)
+    assert await relay.publish_due(NO_WAIT) == (1, 0)
+    assert len(set(notebook.ids)) == 6
+
+
+async def test_a_shard_that_fails_for_an_unknown_reason_keeps_no_other_waiting(
+    metadata: Metadata, settings: MetadataSettings, store: Store, sql: Sql
+) -> None:
+    broken, _ = [(await metadata.processing(name)).media_id for name in ("in-one-shard", "in-another")]
+    notebook = Notebook()
+    relay = relay_to(notebook, settings, store)
+    async with refusing_updates(sql, broken):
+        assert await relay.publish_due(NO_WAIT) == (2, 1)
+    waiting = await sql.fetch("SELECT media_id::text FROM outbox WHERE published_at IS NULL")
+    assert [row["media_id"] for row in waiting] == [broken]
+    assert await relay.publish_due(NO_WAIT) == (1, 0)
+
+
+async def test_a_broker_that_does_not_answer_holds_no_rows_for_long(
+    metadata: Metadata, settings: MetadataSettings, store: Store, user: str
+) -> None:
+    await metadata.planned(user)
+    relay = relay_to(Notebook(delay_s=3_600), settings, store)
+    assert relay.publish_timeout_s <= 2
+    async with asyncio.timeout(SOON_S):
+        assert await replace(relay, publish_timeout_s=0.1).publish_due(NO_WAIT) == (6, 6)
+    assert await relay_to(Notebook(), settings, store).publish_due(NO_WAIT) == (6, 0)
+
+
+async def test_it_goes_on_after_it_failed_for_an_unknown_reason(
+    metadata: Metadata, settings: MetadataSettings, connected: Database, broker: Bus, user: str
+) -> None:
+    upload = await metadata.processing(user)
+    store = StumblingStore(connected)
+    async with listening(broker) as ear, running(app.relay(settings, store, broker)):
+        assert (await ear.media())[0] == upload.media_id
+    assert store.stumbled
 
 
 async def test_an_unconfirmed_message_waits(
