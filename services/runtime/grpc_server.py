@@ -47,7 +47,7 @@ async def serving(listen: str, services: Sequence[tuple[str, Callable[[grpc.aio.
             ("grpc.so_reuseport", 0),
             # Without these a server takes the keepalive pings of our channels for a flood and hangs up.
             ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ],
     )
     checks = health.aio.HealthServicer()

@@ -136,6 +136,55 @@ async def test_nobody_there_is_unavailable() -> None:
             await ask(channel, timeout_s=1)
 
 
+class FreezableProxy:
+    """Stands between a channel and a server; what it freezes stays open and says nothing more."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, self._port = target.rpartition(":")
+        self._writers: list[asyncio.StreamWriter] = []
+        self._forwarding: set[asyncio.Task[None]] = set()
+
+    def freeze(self) -> None:
+        """Freezes the connections there are; later ones work."""
+        for task in self._forwarding:
+            task.cancel()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Takes a connection and opens its other half."""
+        back_reader, back_writer = await asyncio.open_connection(self._host, int(self._port))
+        self._writers += [writer, back_writer]
+        for source, sink in ((reader, back_writer), (back_reader, writer)):
+            self._forwarding.add(asyncio.create_task(self._forward(source, sink)))
+
+    def close(self) -> None:
+        """Ends everything."""
+        self.freeze()
+        for writer in self._writers:
+            writer.close()
+
+    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65_536):
+            sink.write(data)
+
+
+async def test_a_peer_that_vanished_without_a_word_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_client, "KEEPALIVE_TIME_MS", 500)
+    monkeypatch.setattr(grpc_client, "KEEPALIVE_TIMEOUT_MS", 500)
+
+    def add_to(server: grpc.aio.Server) -> None:
+        pb_grpc.add_ManifestServiceServicer_to_server(Servicer(fine), server)
+
+    async with grpc_server.serving("127.0.0.1:0", [(NAME, add_to)]) as address:
+        proxy = FreezableProxy(address)
+        server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+        async with grpc_client.channel(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as channel:
+            assert (await ask(channel)).checked_count == 7
+            proxy.freeze()
+            assert (await ask(channel, timeout_s=10)).checked_count == 7
+        proxy.close()
+        server.close()
+
+
 async def test_health_and_reflection_answer() -> None:
     async with answering(fine) as channel:
         check = channel.unary_unary(
