@@ -78,10 +78,10 @@ WHERE shard = $1 AND outbox_id = $2 AND emission = $3 AND look_again_at IS NOT N
 RETURNING outbox_id;
 
 -- name: settle
--- Their effect came: no need to look again.
+-- Their effect came: no need to look again, unless they were said again meanwhile.
 UPDATE outbox
 SET look_again_at = NULL
-WHERE shard = $1 AND outbox_id = ANY ($2::uuid[]);
+WHERE shard = $1 AND outbox_id = ANY ($2::uuid[]) AND look_again_at <= now();
 
 -- name: settled_before
 -- All shards: messages that are published, have had their effect, and are kept long enough ($1).

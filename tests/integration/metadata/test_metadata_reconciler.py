@@ -218,6 +218,22 @@ async def test_what_had_its_effect_is_left_alone(
     assert await sql.fetchval("SELECT count(*) FROM outbox WHERE look_again_at IS NOT NULL") == 0
 
 
+async def test_a_message_that_was_said_again_meanwhile_is_looked_at_again(
+    metadata: Metadata, store: Store, relay: Relay, user: str, sql: Sql
+) -> None:
+    """A pass saw its task claimed; before it could settle that, the task was given back and announced once more."""
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id)
+    await publish_and_let_time_pass(relay, sql)
+    seen = await store.transaction(lambda transaction: transaction.outbox.overdue(10))
+    (task_ready,) = [message for message in seen if message.kind == "task" and not message.missing]
+    await metadata.fail_task(claimed, release=True)
+    await relay.publish_due(timedelta(0))
+    await store.transaction(lambda transaction: transaction.outbox.settle(task_ready.shard, [task_ready.outbox_id]))
+    look_again_at = "SELECT look_again_at > now() FROM outbox WHERE outbox_id = $1"
+    assert await sql.fetchval(look_again_at, task_ready.outbox_id)
+
+
 async def test_a_message_without_effect_is_repeated_ever_more_seldom(
     metadata: Metadata, reconciler: Reconciler, relay: Relay, user: str, sql: Sql
 ) -> None:
