@@ -10,6 +10,7 @@ from media.v1 import metadata_service_pb2 as pb
 from media.v1.metadata_service_pb2_grpc import MetadataServiceServicer
 from services.metadata import from_pb, state, to_pb
 from services.metadata.publication import Playlist, Publications
+from services.metadata.records import MediaStatus
 from services.metadata.tasks import ClaimedTask, Tasks
 from services.metadata.uploads import UploadRequest, Uploads
 from services.metadata.views import Views
@@ -194,7 +195,7 @@ class MetadataServicer(MetadataServiceServicer):
             delivery_prefix=publication.media.delivery_prefix,
             tracks=tracks,
             stills=stills,
-            published=publication.media.published_at is not None,
+            published=publication.media.status is MediaStatus.PUBLISHED,
             task_traceparents=publication.traceparents,
         )
 

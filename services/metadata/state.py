@@ -109,9 +109,14 @@ class Exhausted:
 Claim: TypeAlias = Claimed | Held | Obsolete | Exhausted
 
 
+def is_wanted(media: Media, task: Task) -> bool:
+    """Whether the generation of a task is being processed."""
+    return media.status is MediaStatus.PROCESSING and media.generation == task.generation
+
+
 def decide_claim(media: Media, task: Task, policy: RetryPolicy) -> Claim:
     """What a claim of a task comes to, given its media."""
-    if media.status is not MediaStatus.PROCESSING or media.generation != task.generation or task.state in FINAL_TASKS:
+    if not is_wanted(media, task) or task.state in FINAL_TASKS:
         return Obsolete()
     if task.state is TaskState.LEASED and task.lease_left > timedelta(0):
         return Held(task.lease_left)
@@ -128,7 +133,7 @@ def check_attempt(media: Media, task: Task, attempt: int) -> None:
     Raises:
         Stale: the attempt was overtaken, or its media moved on.
     """
-    if media.generation != task.generation or media.status is not MediaStatus.PROCESSING:
+    if not is_wanted(media, task):
         raise Stale(f"the media is {media.status} in generation {media.generation}", reason="GENERATION_STALE")
     if attempt != task.attempt or attempt < 1 or task.state in FINAL_TASKS:
         raise Stale(f"attempt {attempt} was overtaken: attempt {task.attempt} is {task.state}", reason="ATTEMPT_STALE")

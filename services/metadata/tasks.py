@@ -148,8 +148,9 @@ class Tasks:
                 state.check_attempt(media, task, attempt)
                 _check_keys(media, result)
                 await transaction.tasks.complete(task, result, traceparent)
-            _, remaining = await transaction.tasks.count(media)
-            if remaining == 0:
+            _, remaining = await transaction.tasks.count(task)
+            # A repeat may come when the media is long past this, or is being processed once more.
+            if remaining == 0 and state.is_wanted(media, task):
                 await transaction.outbox.add([messages.encoded(media)])
             return remaining
 

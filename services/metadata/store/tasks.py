@@ -54,9 +54,9 @@ class TaskTable:
             ],
         )
 
-    async def count(self, media: Media) -> tuple[int, int]:
-        """How many tasks the current generation has, and how many of them are not done."""
-        row = await self._connection.fetchrow(_SQL["count_tasks"], media.shard, media.media_id, media.generation)
+    async def count(self, of: Media | Task) -> tuple[int, int]:
+        """How many tasks the generation of a media, or of one of its tasks, has, and how many of them are not done."""
+        row = await self._connection.fetchrow(_SQL["count_tasks"], of.shard, of.media_id, of.generation)
         assert row is not None
         return row["planned"], row["remaining"]
 

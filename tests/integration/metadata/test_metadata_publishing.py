@@ -23,6 +23,14 @@ async def test_a_media_is_published_once(metadata: Metadata, user: str, sql: Sql
     assert [events_pb2.MediaPublished.FromString(row["body"]).user_id for row in rows] == [user]
 
 
+async def test_a_generation_that_is_encoded_is_not_published_because_an_earlier_one_is(
+    metadata: Metadata, user: str, sql: Sql
+) -> None:
+    media_id = await metadata.encoded(user, ("720p",))
+    await sql.execute("UPDATE media SET published_at = now() WHERE media_id = $1", media_id)
+    assert not (await metadata.publication(media_id)).published
+
+
 async def test_an_image_is_published_without_playlists(metadata: Metadata, user: str) -> None:
     media_id = (await metadata.processing(user, media_type=media_pb2.MEDIA_TYPE_IMAGE)).media_id
     await metadata.plan(media_id, ("image",))

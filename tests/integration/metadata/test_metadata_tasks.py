@@ -168,6 +168,27 @@ async def test_a_result_may_be_sent_twice(metadata: Metadata, user: str, sql: Sq
     assert await sql.fetchval("SELECT count(*) FROM thumbnails WHERE media_id = $1", media_id) == 3
 
 
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        "generation = 2, planned_at = NULL",
+        "status = 'published', published_at = now(), deadline_at = NULL",
+        "status = 'failed', failure_reason = 'r', failure_message = 'm', deadline_at = NULL",
+    ],
+    ids=["processed once more", "published", "failed"],
+)
+async def test_a_result_that_is_sent_again_late_announces_nothing(
+    metadata: Metadata, user: str, sql: Sql, meanwhile: str
+) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    claimed = await metadata.claim(media_id, task_id)
+    assert await metadata.complete(claimed) == 0
+    await sql.execute("DELETE FROM outbox WHERE media_id = $1", media_id)  # as the reconciler does with old ones
+    await sql.execute(f"UPDATE media SET {meanwhile} WHERE media_id = $1", media_id)
+    assert await metadata.complete(claimed) == 0
+    assert await sql.fetchval("SELECT count(*) FROM outbox WHERE media_id = $1", media_id) == 0
+
+
 async def test_fifty_calls_that_end_the_last_two_tasks_announce_encoded_once(
     metadata: Metadata, user: str, sql: Sql
 ) -> None:
