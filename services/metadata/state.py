@@ -20,7 +20,8 @@ MEDIA_MOVES: Final[Mapping[MediaStatus, frozenset[MediaStatus]]] = {
 """Moves within one generation: only ever forwards."""
 
 UPLOAD_MOVES: Final[Mapping[UploadState, frozenset[UploadState]]] = {
-    UploadState.OPEN: frozenset({UploadState.COMPLETING, UploadState.ABORTED}),
+    # To completed: storage put the parts together for one call while another, refused, gave the session back.
+    UploadState.OPEN: frozenset({UploadState.COMPLETING, UploadState.COMPLETED, UploadState.ABORTED}),
     # Back to open when storage refuses the parts; aborted when the media fails, for instance by its deadline.
     UploadState.COMPLETING: frozenset({UploadState.OPEN, UploadState.COMPLETED, UploadState.ABORTED}),
     UploadState.COMPLETED: frozenset(),

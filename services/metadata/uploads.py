@@ -141,8 +141,11 @@ class Uploads:
     async def begin_processing(self, media_id: MediaId, original: Original) -> Media:
         """Pins the original and announces `media.uploaded`; a repeat with the same original changes nothing.
 
+        An open session may be pinned, too: another call, which storage refused, may have given it back meanwhile, and
+        what storage holds decides.
+
         Raises:
-            FailedPrecondition: another original is pinned, or the session is not completing.
+            FailedPrecondition: another original is pinned, or the session was aborted.
             InvalidArgument: the key is not the one that the record gave out.
         """
 

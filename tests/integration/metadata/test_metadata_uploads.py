@@ -102,11 +102,22 @@ async def test_an_original_under_another_key_is_refused(metadata: Metadata, user
         await metadata.begin_processing(upload)
 
 
-async def test_an_open_upload_is_not_processed(metadata: Metadata, user: str) -> None:
+async def test_an_upload_that_another_call_gave_back_is_processed_all_the_same(metadata: Metadata, user: str) -> None:
     upload = await metadata.create(user)
+    await metadata.begin_complete(user, upload.media_id)
+    await metadata.reopen(upload.media_id)
+    assert (await metadata.begin_processing(upload)).status == media_pb2.MEDIA_STATUS_PROCESSING
+    assert (await metadata.reopen(upload.media_id)).state == pb.UPLOAD_STATE_COMPLETED
+    with pytest.raises(errors.FailedPrecondition):
+        await metadata.abort(user, upload.media_id)
+
+
+async def test_an_aborted_upload_is_not_processed(metadata: Metadata, user: str) -> None:
+    upload = await metadata.create(user)
+    await metadata.abort(user, upload.media_id)
     with pytest.raises(errors.FailedPrecondition) as caught:
         await metadata.begin_processing(upload)
-    assert caught.value.reason == "UPLOAD_OPEN"
+    assert caught.value.reason == "UPLOAD_ABORTED"
 
 
 async def test_an_abort_fails_the_media_with_its_reason(metadata: Metadata, user: str) -> None:
