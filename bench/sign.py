@@ -9,7 +9,7 @@ import boto3
 from botocore.config import Config
 
 from bench.report import Ratio, publish
-from services.upload.presign import Credentials, Presigner
+from services.runtime.presign import Credentials, Presigner
 
 ROUNDS = 5
 PARTS = 100
@@ -24,7 +24,7 @@ ENDPOINT, REGION, KEY_ID, SECRET = "http://127.0.0.1:8333", "us-east-1", "bench"
 
 
 def main() -> int:
-    presigner = Presigner(endpoint_url=ENDPOINT, region=REGION, credentials=Credentials(KEY_ID, SECRET))
+    presigner = Presigner(endpoint_url=ENDPOINT, region=REGION, credentials=lambda: Credentials(KEY_ID, SECRET))
     client = boto3.client(
         "s3",
         endpoint_url=ENDPOINT,

@@ -10,12 +10,12 @@ Caveats of stores that were met: after a part is sent again, SeaweedFS lists it 
 CompleteMultipartUpload may answer 200 with an error inside (botocore raises it as an error); a repeat of it may answer
 200 again or NoSuchUpload, so that only a HEAD of the object tells.
 
-boto3 blocks, hence every call runs in a thread. Bytes, questions and signatures have threads of their own, so that
-storage which takes connections and says nothing holds up neither the quick calls nor signing, which needs no network.
+boto3 blocks, hence every call runs in a thread. Bytes and questions have threads of their own, so that storage which
+takes connections and says nothing does not hold up the quick calls. Signing needs neither storage nor boto3.
 """
 
 import base64
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +27,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from services.runtime.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
+from services.runtime.presign import Credentials, Presigner
 from services.runtime.settings import S3Settings
 from services.runtime.threads import Threads
 
@@ -43,7 +44,6 @@ _CONTROL_READ_TIMEOUT_S: Final = 5
 _CONTROL_ATTEMPTS: Final = 2
 """Nothing but a few bytes is asked for, and somebody waits for the answer."""
 _CONTROL_CONNECTIONS: Final = 8
-_SIGNING_THREADS: Final = 2
 _NOT_FOUND = {"404", "NoSuchKey", "NoSuchUpload", "NoSuchBucket"}
 _CONFLICT = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _REFUSED = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "MalformedXML", "BadDigest"}
@@ -87,8 +87,7 @@ async def connected(settings: S3Settings) -> AsyncIterator["Blobs"]:
         data_threads=Threads(settings.s3_max_connections, "s3-data"),
         control=_client(settings, settings.s3_endpoint_url, control),
         control_threads=Threads(_CONTROL_CONNECTIONS, "s3-control"),
-        signer=_client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url, control),
-        signing_threads=Threads(_SIGNING_THREADS, "s3-signing"),
+        presigner=_presigner(settings),
     )
 
 
@@ -107,6 +106,29 @@ def _client(settings: S3Settings, endpoint_url: str, limits: Config) -> "S3Clien
     )
 
 
+def _presigner(settings: S3Settings) -> Presigner:
+    """Signs for storage as clients reach it, with the settings' credentials or those that boto3 finds and renews."""
+    session = boto3.Session(
+        aws_access_key_id=settings.s3_access_key_id or None,
+        aws_secret_access_key=settings.s3_secret_access_key.get_secret_value() or None,
+    )
+
+    def credentials() -> Credentials:
+        found = session.get_credentials()
+        if found is None:
+            raise Unavailable("no credentials for object storage", reason="STORAGE_UNAVAILABLE")
+        frozen = found.get_frozen_credentials()
+        return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
+
+    endpoint_url = settings.s3_public_endpoint_url or settings.s3_endpoint_url
+    return Presigner(
+        endpoint_url=endpoint_url or f"https://s3.{settings.s3_region}.amazonaws.com",
+        region=settings.s3_region,
+        credentials=credentials,
+        path_style=bool(endpoint_url),
+    )
+
+
 class Blobs:
     """Object storage; see `connected`. Every method raises Unavailable when storage does not answer."""
 
@@ -117,15 +139,13 @@ class Blobs:
         data_threads: Threads,
         control: "S3Client",
         control_threads: Threads,
-        signer: "S3Client",
-        signing_threads: Threads,
+        presigner: Presigner,
     ) -> None:
         self._data = data
         self._data_threads = data_threads
         self._control = control
         self._control_threads = control_threads
-        self._signer = signer
-        self._signing_threads = signing_threads
+        self._presigner = presigner
 
     # Objects
 
@@ -213,28 +233,11 @@ class Blobs:
         )
         return answer["UploadId"]
 
-    async def sign_parts(
-        self, bucket: str, key: str, upload_id: str, sizes_bytes: dict[int, int], *, expires_in: timedelta
+    def sign_parts(
+        self, bucket: str, key: str, upload_id: str, sizes_bytes: Mapping[int, int], *, expires_in: timedelta
     ) -> dict[int, str]:
-        """URLs to PUT parts to, by part number; the signature binds each part's exact length."""
-
-        def sign() -> dict[int, str]:
-            return {
-                number: self._signer.generate_presigned_url(
-                    "upload_part",
-                    Params={
-                        "Bucket": bucket,
-                        "Key": key,
-                        "UploadId": upload_id,
-                        "PartNumber": number,
-                        "ContentLength": size_bytes,
-                    },
-                    ExpiresIn=int(expires_in.total_seconds()),
-                )
-                for number, size_bytes in sizes_bytes.items()
-            }
-
-        return await _run(self._signing_threads, sign, key)
+        """URLs to PUT parts to, by part number; the signature binds each part's exact length. Asks nobody."""
+        return self._presigner.sign_parts(bucket, key, upload_id, sizes_bytes, expires_in=expires_in)
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[Part]:
         """The parts that storage holds, by number; of a part that was sent twice, the latest.

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.unit.transcode.media import sample_clip
+from tests.unit.transcode.sources import sample_clip
 
 
 @pytest.fixture(scope="session")

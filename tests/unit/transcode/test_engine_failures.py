@@ -19,8 +19,8 @@ from services.transcode.engine.outcome import Artifact, Stage
 from services.transcode.engine.run import execute, probe
 from services.transcode.plan import AudioSpec, VideoSpec
 from services.transcode.source import RejectedSource, RejectionReason
-from tests.unit.transcode import media
-from tests.unit.transcode.media import LIMITS, BytesSource, Shelf
+from tests.unit.transcode import sources
+from tests.unit.transcode.sources import LIMITS, BytesSource, Shelf
 
 
 class Pid:
@@ -50,7 +50,7 @@ def is_alive(pid: int) -> bool:
 @pytest.fixture(scope="module")
 async def specs(sample: bytes) -> tuple[VideoSpec, AudioSpec]:
     source = await probe(BytesSource(sample), LIMITS)
-    return media.specs_of(source)
+    return sources.specs_of(source)
 
 
 async def run(spec: VideoSpec | AudioSpec, data: bytes, limits: Limits, pid: Pid) -> None:
@@ -176,7 +176,7 @@ async def rejection_of(data: bytes, limits: Limits = LIMITS) -> RejectedSource:
     return rejection.value
 
 
-FOUR_FRAMES = media.constant_times(4, Fraction(1))
+FOUR_FRAMES = sources.constant_times(4, Fraction(1))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ async def test_junk_is_refused_with_a_reason(data: bytes, reason: RejectionReaso
 
 
 async def test_limits_refuse_with_a_reason() -> None:
-    data = media.clip(FOUR_FRAMES, rate=Fraction(1))
+    data = sources.clip(FOUR_FRAMES, rate=Fraction(1))
     refused = [
         (replace(LIMITS, max_duration_s=3), RejectionReason.TOO_LONG),
         (replace(LIMITS, max_frame_pixels=160 * 90 - 1), RejectionReason.TOO_LARGE),
@@ -214,7 +214,7 @@ async def test_more_frames_than_allowed_are_refused_while_encoding(
 
 
 async def test_sound_alone_is_refused(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
-    sound = (await media.run(specs[1], sample)).file
+    sound = (await sources.run(specs[1], sample)).file
     assert (await rejection_of(sound)).reason is RejectionReason.NO_VIDEO_TRACK
 
 
@@ -236,8 +236,8 @@ async def test_damage_in_the_middle_is_survived_or_refused_but_never_a_crash(
         hurt[middle : middle + int(size * share / 2)] = b"\xff" * int(size * share / 2)
         result, rejection = None, None
         try:
-            result = await media.run(specs[0], bytes(hurt))
+            result = await sources.run(specs[0], bytes(hurt))
         except RejectedSource as verdict:
             rejection = verdict.reason
         assert rejection in (None, RejectionReason.CORRUPT, RejectionReason.TRUNCATED)
-        assert result is None or len(media.decoded(result.file)) == result.track.frame_count
+        assert result is None or len(sources.decoded(result.file)) == result.track.frame_count

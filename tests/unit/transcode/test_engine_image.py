@@ -12,8 +12,8 @@ from PIL import ExifTags, Image, ImageCms
 from services.transcode.engine.run import probe
 from services.transcode.plan import ImageSpec
 from services.transcode.source import ImageInfo, RejectedSource, RejectionReason
-from tests.unit.transcode import media
-from tests.unit.transcode.media import LIMITS, BytesSource, Result
+from tests.unit.transcode import sources
+from tests.unit.transcode.sources import LIMITS, BytesSource, Result
 
 SPEC = ImageSpec(label="image", sizes_px=(1200, 600, 150), cost=1)
 RED, GREY = (220, 20, 20), (90, 110, 130)
@@ -33,7 +33,7 @@ def saved(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
 
 
 async def rendition(data: bytes, size_px: int = 600) -> Image.Image:
-    result = await media.run(SPEC, data)
+    result = await sources.run(SPEC, data)
     return shelved(result, size_px)
 
 
@@ -69,7 +69,7 @@ async def test_every_exif_orientation_comes_out_upright_and_without_metadata(ori
     data = saved(stored, exif=exif, comment=b"private remark")
     source = await probe(BytesSource(data), LIMITS)
     assert source.image == ImageInfo(1600, 1000, orientation, has_alpha=False, frame_count=1)
-    result = await media.run(SPEC, data)
+    result = await sources.run(SPEC, data)
     for size_px, height_px in ((1200, 750), (600, 375), (150, 94)):
         image = shelved(result, size_px)
         assert image.size == (size_px, height_px)
@@ -82,7 +82,7 @@ async def test_every_exif_orientation_comes_out_upright_and_without_metadata(ori
 
 
 async def test_renditions_are_progressive_jpeg_as_described() -> None:
-    result = await media.run(SPEC, saved(marked(2000, 1500)))
+    result = await sources.run(SPEC, saved(marked(2000, 1500)))
     for outcome in result.images.images:
         artifact = result.shelf.artifacts[outcome.name]
         assert artifact.content_type == outcome.content_type == "image/jpeg"
@@ -94,7 +94,7 @@ async def test_renditions_are_progressive_jpeg_as_described() -> None:
 
 
 async def test_small_images_keep_their_size() -> None:
-    result = await media.run(SPEC, saved(marked(400, 300), "PNG"))
+    result = await sources.run(SPEC, saved(marked(400, 300), "PNG"))
     assert [(i.size_px, i.width_px) for i in result.images.images] == [(1200, 400), (600, 400), (150, 150)]
 
 
@@ -160,7 +160,7 @@ async def refusal(data: bytes) -> RejectedSource:
 
     async def both() -> None:
         await probe(BytesSource(data), LIMITS)
-        await media.run(SPEC, data)
+        await sources.run(SPEC, data)
 
     with pytest.raises(RejectedSource) as rejection:
         await both()

@@ -13,20 +13,20 @@ from services.transcode.engine.outcome import TrackOutcome
 from services.transcode.engine.run import probe
 from services.transcode.plan import AudioSpec, VideoSpec, plan
 from services.transcode.source import ContainerFormat, RejectedSource, RejectionReason, SourceInfo
-from tests.unit.transcode import media
-from tests.unit.transcode.media import LIMITS, SMALL_LADDER, BytesSource, Result
+from tests.unit.transcode import sources
+from tests.unit.transcode.sources import LIMITS, SMALL_LADDER, BytesSource, Result
 
 NTSC = Fraction(30_000, 1001)
 
 
 @pytest.fixture(scope="module")
 async def whole(sample: bytes) -> tuple[SourceInfo, dict[str, Result]]:
-    return await media.run_plan(sample, SMALL_LADDER)
+    return await sources.run_plan(sample, SMALL_LADDER)
 
 
 async def encode(data: bytes) -> tuple[VideoSpec, Result]:
     """The largest rendition of a clip without sound."""
-    source, results = await media.run_plan(data, SMALL_LADDER)
+    source, results = await sources.run_plan(data, SMALL_LADDER)
     assert source.video is not None
     spec = plan(source, source.kind, ladder=SMALL_LADDER)[0]
     assert isinstance(spec, VideoSpec)
@@ -39,9 +39,9 @@ def test_every_rendition_shows_every_frame_of_the_source_once_in_order(
     _, results = whole
     assert list(results) == ["180p", "90p", "audio", "poster"]
     for label, size_px in {"180p": (320, 180), "90p": (160, 90)}.items():
-        frames = media.decoded(results[label].file)
-        assert [media.frame_number(frame) for frame in frames] == list(range(125))
-        assert media.frame_times(frames) == media.constant_times(125, Fraction(25))
+        frames = sources.decoded(results[label].file)
+        assert [sources.frame_number(frame) for frame in frames] == list(range(125))
+        assert sources.frame_times(frames) == sources.constant_times(125, Fraction(25))
         assert {(frame.width, frame.height) for frame in frames} == {size_px}
         assert (results[label].track.width_px, results[label].track.height_px) == size_px
         assert results[label].track.codecs.startswith("avc1.6400")
@@ -72,20 +72,20 @@ def test_each_segment_plays_alone_and_begins_with_a_keyframe_chunk(
         assert artifact.content_type == "video/mp4"
         assert artifact.sha256 == hashlib.sha256(artifact.data).hexdigest()
         assert len(artifact.data) == segment.size_bytes
-        frames = media.decoded(init + artifact.data)
-        assert [media.frame_number(frame) for frame in frames] == [*range(start, start + segment.frame_count)]
-        assert media.frame_times(frames)[0] == Fraction(start, 25)
-        (keyframe,) = media.decoded(init + artifact.data[: segment.keyframe_size_bytes])
-        assert media.frame_number(keyframe) == start
+        frames = sources.decoded(init + artifact.data)
+        assert [sources.frame_number(frame) for frame in frames] == [*range(start, start + segment.frame_count)]
+        assert sources.frame_times(frames)[0] == Fraction(start, 25)
+        (keyframe,) = sources.decoded(init + artifact.data[: segment.keyframe_size_bytes])
+        assert sources.frame_number(keyframe) == start
         start += segment.frame_count
 
 
 def test_the_flash_and_the_beep_stay_together(whole: tuple[SourceInfo, dict[str, Result]]) -> None:
     _, results = whole
-    frames = media.decoded(results["180p"].file)
-    lit = [bool(media.luma(frame)[:18, :18].mean() > 128) for frame in frames]
+    frames = sources.decoded(results["180p"].file)
+    lit = [bool(sources.luma(frame)[:18, :18].mean() > 128) for frame in frames]
     flashes_s = [n / 25 for n in range(125) if lit[n] and not (n and lit[n - 1])]
-    sound, start_s = media.samples(results["audio"].file)
+    sound, start_s = sources.samples(results["audio"].file)
     assert start_s == 0
     loud = np.abs(sound).max(axis=0) > 0.2
     onsets = np.flatnonzero(loud)
@@ -129,9 +129,9 @@ async def test_bit_rates_are_those_of_the_bytes(whole: tuple[SourceInfo, dict[st
 
 async def test_the_same_task_gives_the_same_bytes(sample: bytes) -> None:
     source = await probe(BytesSource(sample), LIMITS)
-    video, audio = media.specs_of(source, SMALL_LADDER[1:])
+    video, audio = sources.specs_of(source, SMALL_LADDER[1:])
     for spec in (video, audio):
-        first, second = [await media.run(spec, sample) for _ in range(2)]
+        first, second = [await sources.run(spec, sample) for _ in range(2)]
         assert first.file == second.file
         assert first.outcome == second.outcome
 
@@ -140,10 +140,10 @@ async def test_the_same_task_gives_the_same_bytes(sample: bytes) -> None:
     ("rate", "count"), [(NTSC, 135), (Fraction(24_000, 1001), 50), (Fraction(60), 125), (Fraction(25), 1)]
 )
 async def test_constant_rates_keep_their_frames(rate: Fraction, count: int) -> None:
-    spec, result = await encode(media.clip(media.constant_times(count, rate), rate=rate))
+    spec, result = await encode(sources.clip(sources.constant_times(count, rate), rate=rate))
     assert spec.timeline.frame_rate == rate
     assert spec.timeline.frame_count == result.track.frame_count == count
-    frames = media.decoded(result.file)
+    frames = sources.decoded(result.file)
     assert len(frames) == count
     assert result.track.duration_s == count / rate
 
@@ -151,20 +151,20 @@ async def test_constant_rates_keep_their_frames(rate: Fraction, count: int) -> N
 @pytest.mark.parametrize("container", ["matroska", "mpegts", "avi"])
 async def test_other_containers_keep_their_frames(container: str) -> None:
     codec = "mpeg4" if container == "avi" else "libx264"
-    data = media.clip(media.constant_times(60, Fraction(25)), rate=Fraction(25), container=container, codec=codec)
+    data = sources.clip(sources.constant_times(60, Fraction(25)), rate=Fraction(25), container=container, codec=codec)
     spec, result = await encode(data)
     assert spec.timeline.frame_count == result.track.frame_count == 60
-    assert len(media.decoded(result.file)) == 60
+    assert len(sources.decoded(result.file)) == 60
 
 
 async def test_a_fragmented_mp4_keeps_its_frames() -> None:
-    data = media.clip(media.constant_times(60, Fraction(30)), options={"movflags": "frag_keyframe+empty_moov"})
+    data = sources.clip(sources.constant_times(60, Fraction(30)), options={"movflags": "frag_keyframe+empty_moov"})
     spec, result = await encode(data)
     assert spec.timeline.frame_count == result.track.frame_count == 60
 
 
 async def test_120_frames_a_second_are_halved() -> None:
-    spec, result = await encode(media.clip(media.constant_times(240, Fraction(120)), rate=Fraction(120)))
+    spec, result = await encode(sources.clip(sources.constant_times(240, Fraction(120)), rate=Fraction(120)))
     assert spec.timeline.frame_rate == 60
     assert result.track.frame_count == 120
 
@@ -172,10 +172,10 @@ async def test_120_frames_a_second_are_halved() -> None:
 async def test_a_variable_rate_is_put_on_a_constant_one() -> None:
     # A frame every 1/30 s for a second, one that stays for a second, and again every 1/30 s.
     times = [Fraction(n, 30) for n in range(30)] + [Fraction(60 + n, 30) for n in range(30)]
-    spec, result = await encode(media.clip(times))
+    spec, result = await encode(sources.clip(times))
     assert result.track.duration_s == pytest.approx(3, abs=0.07)
-    frames = media.decoded(result.file)
-    assert media.frame_times(frames) == media.constant_times(len(frames), spec.timeline.frame_rate)
+    frames = sources.decoded(result.file)
+    assert sources.frame_times(frames) == sources.constant_times(len(frames), spec.timeline.frame_rate)
 
 
 def mark_upper_left(_number: int, picture: NDArray[np.uint8]) -> None:
@@ -189,14 +189,14 @@ def mark_upper_left(_number: int, picture: NDArray[np.uint8]) -> None:
     [(0, "upper left"), (-90, "upper right"), (180, "lower right"), (90, "lower left")],
 )
 async def test_rotation_is_applied(counter_clockwise: int, corner: str) -> None:
-    data = media.clip(media.constant_times(10, Fraction(25)), rotation=counter_clockwise, paint=mark_upper_left)
-    source, results = await media.run_plan(data, SMALL_LADDER[1:])
+    data = sources.clip(sources.constant_times(10, Fraction(25)), rotation=counter_clockwise, paint=mark_upper_left)
+    source, results = await sources.run_plan(data, SMALL_LADDER[1:])
     assert source.video is not None
     assert source.video.rotation_degrees == -counter_clockwise % 360
     turned = counter_clockwise % 180 != 0
-    frame = media.decoded(results["90p"].file)[0]
+    frame = sources.decoded(results["90p"].file)[0]
     assert (frame.width, frame.height) == ((90, 160) if turned else (160, 90))
-    picture = media.luma(frame)
+    picture = sources.luma(frame)
     corners = {
         "upper left": picture[:20, :20],
         "upper right": picture[:20, -20:],
@@ -216,31 +216,35 @@ async def test_interlaced_frames_are_joined_one_for_one() -> None:
         picture[1::2, 4 * number + 2 : 4 * number + 22] = 230
 
     rate = Fraction(25)
-    data = media.clip(media.constant_times(25, rate), rate=rate, size_px=(160, 96), interlaced=True, paint=paint_fields)
+    data = sources.clip(
+        sources.constant_times(25, rate), rate=rate, size_px=(160, 96), interlaced=True, paint=paint_fields
+    )
     spec, result = await encode(data)
     assert spec.deinterlace
-    frames = media.decoded(result.file)
-    assert media.frame_times(frames) == media.constant_times(25, rate)
+    frames = sources.decoded(result.file)
+    assert sources.frame_times(frames) == sources.constant_times(25, rate)
 
     def combing(frame: VideoFrame) -> float:
-        picture = media.luma(frame).astype(int)
+        picture = sources.luma(frame).astype(int)
         return float(np.abs(picture[1:] - picture[:-1]).mean())
 
-    assert combing(frames[12]) < 0.5 * combing(media.decoded(data)[12])
+    assert combing(frames[12]) < 0.5 * combing(sources.decoded(data)[12])
 
 
 async def test_pixels_become_square() -> None:
-    data = media.clip(media.constant_times(10, Fraction(25)), size_px=(144, 116), sample_aspect_ratio=Fraction(16, 11))
-    source, results = await media.run_plan(data)
+    data = sources.clip(
+        sources.constant_times(10, Fraction(25)), size_px=(144, 116), sample_aspect_ratio=Fraction(16, 11)
+    )
+    source, results = await sources.run_plan(data)
     assert source.video is not None
     assert (source.video.display_width_px, source.video.display_height_px) == (209, 116)
-    frame = media.decoded(results["116p"].file)[0]
+    frame = sources.decoded(results["116p"].file)[0]
     assert (frame.width, frame.height) == (208, 116)
 
 
 async def test_sources_smaller_than_the_ladder_keep_their_size() -> None:
-    _, results = await media.run_plan(
-        media.clip(media.constant_times(5, Fraction(25)), rate=Fraction(25), size_px=(50, 38))
+    _, results = await sources.run_plan(
+        sources.clip(sources.constant_times(5, Fraction(25)), rate=Fraction(25), size_px=(50, 38))
     )
     assert (results["38p"].track.width_px, results["38p"].track.height_px) == (50, 38)
 
@@ -258,13 +262,13 @@ async def test_a_probe_tells_streams_apart(sample: bytes) -> None:
 
 
 async def test_sound_shorter_than_the_picture_is_filled_with_silence() -> None:
-    data = media.clip(media.constant_times(75, Fraction(25)), rate=Fraction(25), with_audio=True)
+    data = sources.clip(sources.constant_times(75, Fraction(25)), rate=Fraction(25), with_audio=True)
     source = await probe(BytesSource(data), LIMITS)
-    _, audio = media.specs_of(source)
+    _, audio = sources.specs_of(source)
     assert isinstance(audio, AudioSpec)
-    result = await media.run(audio, data)
+    result = await sources.run(audio, data)
     assert result.track.duration_s == 3
-    sound, _ = media.samples(result.file)
+    sound, _ = sources.samples(result.file)
     assert sound.shape[1] >= 3 * 48_000
 
 
@@ -281,7 +285,7 @@ async def test_a_file_cut_off_at_the_end_is_refused_at_once(sample: bytes) -> No
 
 
 async def test_a_rate_that_the_header_only_claims_is_not_believed() -> None:
-    data = media.clip(media.constant_times(60, Fraction(25)), rate=Fraction(30), container="matroska")
+    data = sources.clip(sources.constant_times(60, Fraction(25)), rate=Fraction(30), container="matroska")
     spec, result = await encode(data)
     assert spec.timeline.frame_rate == 25
     assert result.track.frame_count == 60

@@ -9,7 +9,7 @@ Source: "Authenticating Requests: Using Query Parameters (AWS Signature Version 
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -36,13 +36,15 @@ class Credentials:
 class Presigner:
     """Signs requests for one endpoint, region and set of credentials. Pure but for the clock, and safe in threads."""
 
-    def __init__(self, *, endpoint_url: str, region: str, credentials: Credentials, path_style: bool = True) -> None:
+    def __init__(
+        self, *, endpoint_url: str, region: str, credentials: Callable[[], Credentials], path_style: bool = True
+    ) -> None:
         """Takes in where requests go.
 
         Args:
             endpoint_url: `http(s)://host[:port]` as clients reach it.
             region: for instance `us-east-1`.
-            credentials: whose rights the URLs carry.
+            credentials: whose rights the URLs carry; asked each time, since temporary ones are renewed.
             path_style: whether the bucket is the first component of the path, or the first label of the host.
 
         Raises:
@@ -115,6 +117,7 @@ class Presigner:
     ) -> "_Signing":
         if not timedelta(seconds=1) <= expires_in <= _LONGEST:
             raise ValueError(f"a URL lives for one second to seven days, not {expires_in}")
+        credentials = self._credentials()
         at = (now or datetime.now(UTC)).astimezone(UTC)
         date, timestamp = at.strftime("%Y%m%d"), at.strftime("%Y%m%dT%H%M%SZ")
         scope = f"{date}/{self._region}/s3/aws4_request"
@@ -123,13 +126,13 @@ class Presigner:
         signed_headers = ";".join(sorted(("host", *header_names)))
         parameters = {
             "X-Amz-Algorithm": _ALGORITHM,
-            "X-Amz-Credential": f"{self._credentials.access_key_id}/{scope}",
+            "X-Amz-Credential": f"{credentials.access_key_id}/{scope}",
             "X-Amz-Date": timestamp,
             "X-Amz-Expires": str(int(expires_in.total_seconds())),
             "X-Amz-SignedHeaders": signed_headers,
         }
-        if self._credentials.session_token:
-            parameters["X-Amz-Security-Token"] = self._credentials.session_token
+        if credentials.session_token:
+            parameters["X-Amz-Security-Token"] = credentials.session_token
         return _Signing(
             url_prefix=f"{self._scheme}://{host}{path}?",
             request_prefix=f"{method}\n{path}\n",
@@ -137,7 +140,7 @@ class Presigner:
             host_header=f"host:{host}\n",
             request_suffix=f"\n{signed_headers}\n{_PAYLOAD}",
             text_prefix=f"{_ALGORITHM}\n{timestamp}\n{scope}\n",
-            key=_derived_key(self._credentials.secret_access_key, date, self._region),
+            key=_derived_key(credentials.secret_access_key, date, self._region),
         )
 
 

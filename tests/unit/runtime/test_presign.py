@@ -14,7 +14,7 @@ from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.upload.presign import Credentials, Presigner
+from services.runtime.presign import Credentials, Presigner
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -66,7 +66,7 @@ def meaning(url: str) -> tuple[str, str | None, int, str, list[tuple[str, str]]]
 
 def presigner(endpoint_url: str, region: str = "us-east-1", token: str = "") -> Presigner:
     return Presigner(
-        endpoint_url=endpoint_url, region=region, credentials=Credentials("AKIDEXAMPLE", "secret/+", token)
+        endpoint_url=endpoint_url, region=region, credentials=lambda: Credentials("AKIDEXAMPLE", "secret/+", token)
     )
 
 
@@ -126,7 +126,7 @@ def test_the_example_of_the_specification() -> None:
     url = Presigner(
         endpoint_url="https://s3.amazonaws.com",
         region="us-east-1",
-        credentials=Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+        credentials=lambda: Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
         path_style=False,
     ).sign(
         "GET",
