@@ -25,7 +25,7 @@ async def serve(stop: asyncio.Event) -> None:
     async with (
         grpc_client.channel(settings.metadata_target) as channel,
         blobs.connected(settings) as storage,
-        bus.connected(settings.nats_url, "manifest") as broker,
+        bus.connected(settings.nats_url, "manifest", replicas=settings.nats_replicas) as broker,
         httpx.AsyncClient(timeout=settings.manifest_warm_request_s) as http,
     ):
         publisher = Publisher(

@@ -35,7 +35,7 @@ async def serve(stop: asyncio.Event) -> None:
         database.connected(settings) as for_calls,
         # A pool of its own, so that a slow broker never keeps calls from the database.
         database.connected(settings.model_copy(update={"database_pool_size": own_connections})) as for_background,
-        bus.connected(settings.nats_url, "millrace-metadata") as broker,
+        bus.connected(settings.nats_url, "metadata", replicas=settings.nats_replicas) as broker,
         asyncio.TaskGroup() as group,
     ):
         drained = asyncio.Event()

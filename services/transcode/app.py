@@ -27,7 +27,7 @@ async def serve(stop: asyncio.Event) -> None:
     async with (
         grpc_client.channel(settings.metadata_target) as channel,
         blobs.connected(settings) as storage,
-        bus.connected(settings.nats_url, f"transcode {worker_name}") as broker,
+        bus.connected(settings.nats_url, f"transcode {worker_name}", replicas=settings.nats_replicas) as broker,
     ):
         metadata = MetadataClient(channel)
         slots = Slots(worker_name, settings.slots)
