@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from uuid import uuid4
 
@@ -31,7 +32,7 @@ OnProgress = Callable[[int, int], None]
 
 async def upload(
     client: Client,
-    path: Path,
+    path: str | PathLike[str],
     *,
     content_type: str | None = None,
     parallel: int = DEFAULT_PARALLEL,
@@ -57,6 +58,7 @@ async def upload(
         StorageRefused: object storage refused a part for good.
         NetworkError: gateway or storage could not be reached, after every retry.
     """
+    path = Path(path)
     source = await asyncio.to_thread(Source.of, path)
     content_type = content_type or content_type_of(path)
     traceparent = traceparent or new_traceparent()
