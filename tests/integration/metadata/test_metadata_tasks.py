@@ -62,7 +62,8 @@ async def test_of_many_claims_at_once_one_is_granted(metadata: Metadata, user: s
     assert outcomes.count(pb.CLAIM_OUTCOME_CLAIMED) == 1
     assert outcomes.count(pb.CLAIM_OUTCOME_HELD) == 11
     held = next(answer for answer in answers if answer.outcome == pb.CLAIM_OUTCOME_HELD)
-    assert timedelta(seconds=20) < held.retry_after.ToTimedelta() <= timedelta(seconds=30)
+    # Counted from when the refused claim began, which may be before the granted one did.
+    assert timedelta(seconds=20) < held.retry_after.ToTimedelta() < timedelta(seconds=35)
 
 
 async def test_a_claim_whose_reply_was_lost_may_be_repeated(metadata: Metadata, user: str, sql: Sql) -> None:
