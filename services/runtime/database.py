@@ -102,6 +102,9 @@ class Database:
                 ):
                     return await work(connection)
             except _RETRIED as error:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    # The roll-back of a dead connection hides that the caller gave up.
+                    raise asyncio.CancelledError from error
                 _log.warning("transaction_retried", attempt=attempt, error=repr(error))
                 if isinstance(error, _LOST):
                     # What ended one connection ended the others as well: none of them is used again.

@@ -1,5 +1,6 @@
 """What the database port promises, on a real PostgreSQL server: what is tried again, and what is an outage."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 
@@ -63,3 +64,18 @@ async def test_a_transaction_that_was_ended_for_idling_runs_again(pool: Database
 
     assert await pool.transaction(work) == 7
     assert runs == 2
+
+
+async def test_whoever_gives_up_while_the_connection_dies_is_let_go(pool: Database) -> None:
+    runs = 0
+
+    async def work(connection: Connection) -> None:
+        nonlocal runs
+        runs += 1
+        connection.terminate()
+        await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await pool.transaction(work)
+    assert runs == 1

@@ -33,6 +33,7 @@ def env(infra: Env, database_url: str, unused_tcp_port_factory: Callable[[], int
         "MILLRACE_MANIFEST_TARGET": manifest_,
         "MILLRACE_TASK_LEASE_S": "2",
         "MILLRACE_RECONCILER_INTERVAL_S": "0.5",
+        "MILLRACE_LEASE_AMNESTY_S": "1",
     }
 
 
