@@ -16,7 +16,7 @@ takes connections and says nothing does not hold up the quick calls. Signing nee
 
 import base64
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -182,7 +182,7 @@ class Blobs:
             answer = self._data.get_object(
                 Bucket=bucket, Key=key, IfMatch=f'"{etag}"', Range=f"bytes={offset}-{offset + length - 1}"
             )
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 return body.read()
 
         return await _run(self._data_threads, get, key)
@@ -195,7 +195,7 @@ class Blobs:
         """
 
         def get() -> bytes:
-            with self._data.get_object(Bucket=bucket, Key=key)["Body"] as body:
+            with closing(self._data.get_object(Bucket=bucket, Key=key)["Body"]) as body:
                 return body.read()
 
         return await _run(self._data_threads, get, key)

@@ -237,3 +237,20 @@ class TestAccess:
         async with blobs.connected(wrong) as stranger:
             with pytest.raises(Unavailable):
                 await stranger.list("originals", "contract/")
+
+
+async def test_an_answer_that_breaks_off_is_an_outage(infra: Env) -> None:
+    async def break_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'HTTP/1.1 206 Partial Content\r\nContent-Length: 1000\r\nETag: "e"\r\n\r\nonly this')
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(break_off, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    broken = settings_from(S3Settings, {**infra, "MILLRACE_S3_ENDPOINT_URL": f"http://{host}:{port}"})
+    async with blobs.connected(broken) as storage:
+        with pytest.raises(Unavailable):
+            await storage.read("originals", "k", etag="e", offset=0, length=1000)
+        with pytest.raises(Unavailable):
+            await storage.get("originals", "k")
+    server.close()
