@@ -32,6 +32,7 @@ class MediaUploaded(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     ORIGINAL_FIELD_NUMBER: _builtins.int
+    EXPECTED_SHA256_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """The media."""
     user_id: _builtins.str
@@ -39,7 +40,9 @@ class MediaUploaded(_message.Message):
     generation: _builtins.int
     """Generation to be made."""
     type: _media_pb2.MediaType.ValueType
-    """Image or video, as claimed."""
+    """Image or video, as claimed; the bytes decide."""
+    expected_sha256: _builtins.bytes
+    """SHA-256 that the whole original must have, where its owner gave one that object storage could not verify; else empty."""
     @_builtins.property
     def original(self) -> _media_pb2.Original:
         """The pinned original."""
@@ -52,10 +55,11 @@ class MediaUploaded(_message.Message):
         generation: _builtins.int = ...,
         type: _media_pb2.MediaType.ValueType = ...,
         original: _media_pb2.Original | None = ...,
+        expected_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["original", b"original"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "media_id", b"media_id", "original", b"original", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_sha256", b"expected_sha256", "generation", b"generation", "media_id", b"media_id", "original", b"original", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,7 +34,7 @@ class _MediaTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MediaType.V
     """Anything with a video track."""
 
 class MediaType(_MediaType, metaclass=_MediaTypeEnumTypeWrapper):
-    """What an upload was decided to be. The client's claim chooses the pipeline; the bytes confirm it."""
+    """What an upload is: claimed by the client at first, decided by the bytes once it is planned."""
 
 MEDIA_TYPE_UNSPECIFIED: MediaType.ValueType  # 0
 """Not set; refused wherever a type is required."""
@@ -43,6 +43,58 @@ MEDIA_TYPE_IMAGE: MediaType.ValueType  # 1
 MEDIA_TYPE_VIDEO: MediaType.ValueType  # 2
 """Anything with a video track."""
 Global___MediaType: _TypeAlias = MediaType  # noqa: Y015
+
+class _UploadKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UploadKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPLOAD_KIND_UNSPECIFIED: _UploadKind.ValueType  # 0
+    """Not set: the service chooses."""
+    UPLOAD_KIND_MULTIPART: _UploadKind.ValueType  # 1
+    """Parts, each with a PUT of its own, joined at the end."""
+    UPLOAD_KIND_PUT: _UploadKind.ValueType  # 2
+    """One PUT of the whole file."""
+    UPLOAD_KIND_FORM: _UploadKind.ValueType  # 3
+    """One POST of a form with the whole file, as browsers' upload widgets send it; completed without a call of the client."""
+
+class UploadKind(_UploadKind, metaclass=_UploadKindEnumTypeWrapper):
+    """How the bytes of an original come to object storage."""
+
+UPLOAD_KIND_UNSPECIFIED: UploadKind.ValueType  # 0
+"""Not set: the service chooses."""
+UPLOAD_KIND_MULTIPART: UploadKind.ValueType  # 1
+"""Parts, each with a PUT of its own, joined at the end."""
+UPLOAD_KIND_PUT: UploadKind.ValueType  # 2
+"""One PUT of the whole file."""
+UPLOAD_KIND_FORM: UploadKind.ValueType  # 3
+"""One POST of a form with the whole file, as browsers' upload widgets send it; completed without a call of the client."""
+Global___UploadKind: _TypeAlias = UploadKind  # noqa: Y015
+
+class _ChecksumAlgorithm:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChecksumAlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChecksumAlgorithm.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHECKSUM_ALGORITHM_UNSPECIFIED: _ChecksumAlgorithm.ValueType  # 0
+    """None."""
+    CHECKSUM_ALGORITHM_CRC32C: _ChecksumAlgorithm.ValueType  # 1
+    """CRC-32C (Castagnoli): 4 bytes, big-endian."""
+    CHECKSUM_ALGORITHM_SHA256: _ChecksumAlgorithm.ValueType  # 2
+    """SHA-256: 32 bytes."""
+
+class ChecksumAlgorithm(_ChecksumAlgorithm, metaclass=_ChecksumAlgorithmEnumTypeWrapper):
+    """A checksum that object storage verifies as bytes arrive."""
+
+CHECKSUM_ALGORITHM_UNSPECIFIED: ChecksumAlgorithm.ValueType  # 0
+"""None."""
+CHECKSUM_ALGORITHM_CRC32C: ChecksumAlgorithm.ValueType  # 1
+"""CRC-32C (Castagnoli): 4 bytes, big-endian."""
+CHECKSUM_ALGORITHM_SHA256: ChecksumAlgorithm.ValueType  # 2
+"""SHA-256: 32 bytes."""
+Global___ChecksumAlgorithm: _TypeAlias = ChecksumAlgorithm  # noqa: Y015
 
 class _MediaStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -288,6 +340,8 @@ class Media(_message.Message):
     THUMBNAILS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    CHECKSUM_ALGORITHM_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """UUIDv7; its 12 `rand_a` bits are the owner's virtual shard."""
     user_id: _builtins.str
@@ -301,7 +355,7 @@ class Media(_message.Message):
     s3_key: _builtins.str
     """Key of the original in the originals bucket."""
     size_bytes: _builtins.int
-    """Size of the original in bytes: claimed until the upload is complete, measured afterwards."""
+    """Size of the original in bytes: claimed until the upload is complete (0 where it was not), measured afterwards."""
     filename: _builtins.str
     """Name the client gave, for display only."""
     content_type: _builtins.str
@@ -310,6 +364,10 @@ class Media(_message.Message):
     """Key of the multivariant playlist in the delivery bucket; empty until a video is published."""
     trace_id: _builtins.str
     """Trace that began with the upload, as 32 hex digits; empty if it was not recorded."""
+    checksum_algorithm: Global___ChecksumAlgorithm.ValueType
+    """Algorithm of `checksum`; unspecified where there is none."""
+    checksum: _builtins.str
+    """Checksum of the whole original in base64, if its owner gave one; empty until it is verified."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When the upload began."""
@@ -359,10 +417,12 @@ class Media(_message.Message):
         thumbnails: _abc.Iterable[Global___Thumbnail] | None = ...,
         tasks: _abc.Iterable[Global___TaskSummary] | None = ...,
         trace_id: _builtins.str = ...,
+        checksum_algorithm: Global___ChecksumAlgorithm.ValueType = ...,
+        checksum: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "failure", b"failure", "published_at", b"published_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "created_at", b"created_at", "failure", b"failure", "filename", b"filename", "generation", b"generation", "media_id", b"media_id", "published_at", b"published_at", "renditions", b"renditions", "s3_key", b"s3_key", "s3_manifest_key", b"s3_manifest_key", "size_bytes", b"size_bytes", "status", b"status", "tasks", b"tasks", "thumbnails", b"thumbnails", "trace_id", b"trace_id", "type", b"type", "updated_at", b"updated_at", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "checksum_algorithm", b"checksum_algorithm", "content_type", b"content_type", "created_at", b"created_at", "failure", b"failure", "filename", b"filename", "generation", b"generation", "media_id", b"media_id", "published_at", b"published_at", "renditions", b"renditions", "s3_key", b"s3_key", "s3_manifest_key", b"s3_manifest_key", "size_bytes", b"size_bytes", "status", b"status", "tasks", b"tasks", "thumbnails", b"thumbnails", "trace_id", b"trace_id", "type", b"type", "updated_at", b"updated_at", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

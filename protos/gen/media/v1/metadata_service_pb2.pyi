@@ -210,6 +210,10 @@ class Upload(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CHECKSUM_ALGORITHM_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """The media it creates."""
     user_id: _builtins.str
@@ -219,15 +223,23 @@ class Upload(_message.Message):
     upload_id: _builtins.str
     """Object storage's identifier; empty until attached."""
     size_bytes: _builtins.int
-    """Claimed size in bytes."""
+    """Claimed size in bytes; 0 where it is not known."""
     part_size_bytes: _builtins.int
-    """Size of every part but the last, in bytes."""
+    """Size of every part but the last, in bytes; 0 where the size is not known."""
     state: Global___UploadState.ValueType
     """Where it stands."""
     content_type: _builtins.str
     """Claimed content type."""
     traceparent: _builtins.str
     """W3C `traceparent` of the CreateMedia call, empty if it was not recorded: whoever completes or aborts the upload continues that trace."""
+    kind: _media_pb2.UploadKind.ValueType
+    """How its bytes come."""
+    checksum_algorithm: _media_pb2.ChecksumAlgorithm.ValueType
+    """Checksum that every part carries; unspecified for none."""
+    checksum: _builtins.str
+    """Checksum of the whole file in base64; empty where none was given."""
+    type: _media_pb2.MediaType.ValueType
+    """Image or video, as claimed."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """When it is given up if still open."""
@@ -245,10 +257,14 @@ class Upload(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         content_type: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        kind: _media_pb2.UploadKind.ValueType = ...,
+        checksum_algorithm: _media_pb2.ChecksumAlgorithm.ValueType = ...,
+        checksum: _builtins.str = ...,
+        type: _media_pb2.MediaType.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "expires_at", b"expires_at", "media_id", b"media_id", "part_size_bytes", b"part_size_bytes", "s3_key", b"s3_key", "size_bytes", b"size_bytes", "state", b"state", "traceparent", b"traceparent", "upload_id", b"upload_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "checksum_algorithm", b"checksum_algorithm", "content_type", b"content_type", "expires_at", b"expires_at", "kind", b"kind", "media_id", b"media_id", "part_size_bytes", b"part_size_bytes", "s3_key", b"s3_key", "size_bytes", b"size_bytes", "state", b"state", "traceparent", b"traceparent", "type", b"type", "upload_id", b"upload_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -268,6 +284,9 @@ class CreateMediaRequest(_message.Message):
     PART_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CHECKSUM_ALGORITHM_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The owner."""
     type: _media_pb2.MediaType.ValueType
@@ -277,11 +296,17 @@ class CreateMediaRequest(_message.Message):
     content_type: _builtins.str
     """Claimed content type."""
     size_bytes: _builtins.int
-    """Claimed size in bytes."""
+    """Claimed size in bytes; 0 where it is not known."""
     part_size_bytes: _builtins.int
-    """Part size that the upload service chose, in bytes."""
+    """Part size that the upload service chose, in bytes; 0 where the size is not known."""
     request_id: _builtins.str
     """Optional idempotency key of the client (AIP-155), at most 255 characters."""
+    kind: _media_pb2.UploadKind.ValueType
+    """How its bytes come."""
+    checksum_algorithm: _media_pb2.ChecksumAlgorithm.ValueType
+    """Checksum that every part will carry; unspecified for none."""
+    checksum: _builtins.str
+    """Checksum of the whole file in base64; empty for none."""
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
         """How long the upload may stay open."""
@@ -297,10 +322,13 @@ class CreateMediaRequest(_message.Message):
         part_size_bytes: _builtins.int = ...,
         time_to_live: _duration_pb2.Duration | None = ...,
         request_id: _builtins.str = ...,
+        kind: _media_pb2.UploadKind.ValueType = ...,
+        checksum_algorithm: _media_pb2.ChecksumAlgorithm.ValueType = ...,
+        checksum: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "filename", b"filename", "part_size_bytes", b"part_size_bytes", "request_id", b"request_id", "size_bytes", b"size_bytes", "time_to_live", b"time_to_live", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "checksum_algorithm", b"checksum_algorithm", "content_type", b"content_type", "filename", b"filename", "kind", b"kind", "part_size_bytes", b"part_size_bytes", "request_id", b"request_id", "size_bytes", b"size_bytes", "time_to_live", b"time_to_live", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -438,19 +466,27 @@ class BeginCompleteRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The owner who asks."""
     media_id: _builtins.str
     """The media."""
+    size_bytes: _builtins.int
+    """Size in bytes that storage holds, where none was claimed; else 0. It is reserved in the owner's quota."""
+    checksum: _builtins.str
+    """Checksum of the whole file in base64, where it was not given before; else empty."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         media_id: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        checksum: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_id", b"media_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "media_id", b"media_id", "size_bytes", b"size_bytes", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -641,6 +677,462 @@ class AbortMediaResponse(_message.Message):
 Global___AbortMediaResponse: _TypeAlias = AbortMediaResponse  # noqa: Y015
 
 @_typing.final
+class GetQuotaRequest(_message.Message):
+    """Asks for an owner's quota."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The owner."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuotaRequest: _TypeAlias = GetQuotaRequest  # noqa: Y015
+
+@_typing.final
+class GetQuotaResponse(_message.Message):
+    """What is used, and what there is; a limit of 0 is none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    MEDIA_COUNT_FIELD_NUMBER: _builtins.int
+    MEDIA_LIMIT_FIELD_NUMBER: _builtins.int
+    OPEN_UPLOAD_COUNT_FIELD_NUMBER: _builtins.int
+    OPEN_UPLOAD_LIMIT_FIELD_NUMBER: _builtins.int
+    used_bytes: _builtins.int
+    """Bytes of all originals that did not fail, those being uploaded included."""
+    limit_bytes: _builtins.int
+    """Most bytes."""
+    media_count: _builtins.int
+    """Media that did not fail."""
+    media_limit: _builtins.int
+    """Most media."""
+    open_upload_count: _builtins.int
+    """Uploads that are open."""
+    open_upload_limit: _builtins.int
+    """Most uploads open at once."""
+    def __init__(
+        self,
+        *,
+        used_bytes: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+        media_count: _builtins.int = ...,
+        media_limit: _builtins.int = ...,
+        open_upload_count: _builtins.int = ...,
+        open_upload_limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_bytes", b"limit_bytes", "media_count", b"media_count", "media_limit", b"media_limit", "open_upload_count", b"open_upload_count", "open_upload_limit", b"open_upload_limit", "used_bytes", b"used_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuotaResponse: _TypeAlias = GetQuotaResponse  # noqa: Y015
+
+@_typing.final
+class ClaimSweepsRequest(_message.Message):
+    """Asks for uploads to look after."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_SWEEPS_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    max_sweeps: _builtins.int
+    """At most so many, 1 to 1,000."""
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """How long nobody else gets them."""
+
+    def __init__(
+        self,
+        *,
+        max_sweeps: _builtins.int = ...,
+        lease: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "max_sweeps", b"max_sweeps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimSweepsRequest: _TypeAlias = ClaimSweepsRequest  # noqa: Y015
+
+@_typing.final
+class ClaimSweepsResponse(_message.Message):
+    """Uploads to look after."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWEEPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sweeps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sweep]:
+        """The ones that have waited longest first."""
+
+    def __init__(
+        self,
+        *,
+        sweeps: _abc.Iterable[Global___Sweep] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sweeps", b"sweeps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimSweepsResponse: _TypeAlias = ClaimSweepsResponse  # noqa: Y015
+
+@_typing.final
+class Sweep(_message.Message):
+    """An upload whose objects at storage need looking after."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    MEDIA_FAILED_FIELD_NUMBER: _builtins.int
+    SWEEP_COUNT_FIELD_NUMBER: _builtins.int
+    IN_STATE_FOR_FIELD_NUMBER: _builtins.int
+    media_failed: _builtins.bool
+    """Whether the media failed, so that nothing needs its original any more."""
+    sweep_count: _builtins.int
+    """How often it was looked after in the state that it is in, this time included."""
+    @_builtins.property
+    def upload(self) -> Global___Upload:
+        """The session."""
+
+    @_builtins.property
+    def in_state_for(self) -> _duration_pb2.Duration:
+        """Since when it is in that state."""
+
+    def __init__(
+        self,
+        *,
+        upload: Global___Upload | None = ...,
+        media_failed: _builtins.bool = ...,
+        sweep_count: _builtins.int = ...,
+        in_state_for: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["in_state_for", b"in_state_for", "upload", b"upload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_state_for", b"in_state_for", "media_failed", b"media_failed", "sweep_count", b"sweep_count", "upload", b"upload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sweep: _TypeAlias = Sweep  # noqa: Y015
+
+@_typing.final
+class FinishSweepRequest(_message.Message):
+    """Says what is next."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    SWEEP_COUNT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AGAIN_IN_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    """The media."""
+    sweep_count: _builtins.int
+    """As claimed; fences."""
+    state: Global___UploadState.ValueType
+    """State of the upload as claimed; fences."""
+    @_builtins.property
+    def again_in(self) -> _duration_pb2.Duration:
+        """When to look again, from now; unset for never."""
+
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.str = ...,
+        sweep_count: _builtins.int = ...,
+        state: Global___UploadState.ValueType = ...,
+        again_in: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["again_in", b"again_in"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again_in", b"again_in", "media_id", b"media_id", "state", b"state", "sweep_count", b"sweep_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishSweepRequest: _TypeAlias = FinishSweepRequest  # noqa: Y015
+
+@_typing.final
+class FinishSweepResponse(_message.Message):
+    """Noted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishSweepResponse: _TypeAlias = FinishSweepResponse  # noqa: Y015
+
+@_typing.final
+class StoredUpload(_message.Message):
+    """A multipart upload as storage lists it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    """The media that its key names."""
+    upload_id: _builtins.str
+    """Object storage's identifier."""
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_id", b"media_id", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredUpload: _TypeAlias = StoredUpload  # noqa: Y015
+
+@_typing.final
+class FindOrphansRequest(_message.Message):
+    """Asks which are orphans."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOADS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def uploads(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredUpload]:
+        """At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        uploads: _abc.Iterable[Global___StoredUpload] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uploads", b"uploads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindOrphansRequest: _TypeAlias = FindOrphansRequest  # noqa: Y015
+
+@_typing.final
+class FindOrphansResponse(_message.Message):
+    """The orphans."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORPHANS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def orphans(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredUpload]:
+        """Those of the request that no open or completing session has."""
+
+    def __init__(
+        self,
+        *,
+        orphans: _abc.Iterable[Global___StoredUpload] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orphans", b"orphans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindOrphansResponse: _TypeAlias = FindOrphansResponse  # noqa: Y015
+
+@_typing.final
+class BeginRequestRequest(_message.Message):
+    """Begins a request with an idempotency key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Who asks; keys of different users have nothing to do with each other."""
+    idempotency_key: _builtins.str
+    """The client's key, 1 to 255 characters."""
+    fingerprint: _builtins.bytes
+    """SHA-256 of method, path and body."""
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """How long the first caller has, before a repeat may be carried out in its place."""
+
+    @_builtins.property
+    def keep(self) -> _duration_pb2.Duration:
+        """How long the answer is kept."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+        fingerprint: _builtins.bytes = ...,
+        lease: _duration_pb2.Duration | None = ...,
+        keep: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "idempotency_key", b"idempotency_key", "keep", b"keep", "lease", b"lease", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginRequestRequest: _TypeAlias = BeginRequestRequest  # noqa: Y015
+
+@_typing.final
+class BeginRequestResponse(_message.Message):
+    """What to do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    """Names the request for all time: whoever carries it out passes it on as `request_id`."""
+    @_builtins.property
+    def answer(self) -> Global___StoredAnswer:
+        """The answer that is kept; unset when the request is to be carried out now."""
+
+    def __init__(
+        self,
+        *,
+        answer: Global___StoredAnswer | None = ...,
+        operation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "operation_id", b"operation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginRequestResponse: _TypeAlias = BeginRequestResponse  # noqa: Y015
+
+@_typing.final
+class StoredAnswer(_message.Message):
+    """An answer over HTTP."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    status: _builtins.int
+    """HTTP status."""
+    body: _builtins.bytes
+    """JSON body."""
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers that belong to the answer, `Location` for instance."""
+
+    def __init__(
+        self,
+        *,
+        status: _builtins.int = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredAnswer: _TypeAlias = StoredAnswer  # noqa: Y015
+
+@_typing.final
+class EndRequestRequest(_message.Message):
+    """Ends a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Who asked."""
+    idempotency_key: _builtins.str
+    """The client's key."""
+    operation_id: _builtins.str
+    """As `BeginRequest` answered; fences."""
+    @_builtins.property
+    def answer(self) -> Global___StoredAnswer:
+        """What is answered to repeats; unset when nothing took effect, so that the key is free again."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+        operation_id: _builtins.str = ...,
+        answer: Global___StoredAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "idempotency_key", b"idempotency_key", "operation_id", b"operation_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndRequestRequest: _TypeAlias = EndRequestRequest  # noqa: Y015
+
+@_typing.final
+class EndRequestResponse(_message.Message):
+    """Noted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndRequestResponse: _TypeAlias = EndRequestResponse  # noqa: Y015
+
+@_typing.final
 class PlannedTask(_message.Message):
     """A task as the planner describes it."""
 
@@ -684,12 +1176,15 @@ class RecordPlanRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     SOURCE_JSON_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """The media."""
     generation: _builtins.int
     """Generation the plan is for."""
     source_json: _builtins.str
     """What the source was found to be, as JSON, for its owner and for support."""
+    type: _media_pb2.MediaType.ValueType
+    """What the bytes are; unspecified leaves the claim as it is."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedTask]:
         """At least one task."""
@@ -701,10 +1196,11 @@ class RecordPlanRequest(_message.Message):
         generation: _builtins.int = ...,
         source_json: _builtins.str = ...,
         tasks: _abc.Iterable[Global___PlannedTask] | None = ...,
+        type: _media_pb2.MediaType.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "media_id", b"media_id", "source_json", b"source_json", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "media_id", b"media_id", "source_json", b"source_json", "tasks", b"tasks", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

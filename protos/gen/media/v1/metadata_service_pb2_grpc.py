@@ -83,6 +83,36 @@ class MetadataServiceStub:
                 request_serializer=media_dot_v1_dot_metadata__service__pb2.AbortMediaRequest.SerializeToString,
                 response_deserializer=media_dot_v1_dot_metadata__service__pb2.AbortMediaResponse.FromString,
                 _registered_method=True)
+        self.GetQuota = channel.unary_unary(
+                '/media.v1.MetadataService/GetQuota',
+                request_serializer=media_dot_v1_dot_metadata__service__pb2.GetQuotaRequest.SerializeToString,
+                response_deserializer=media_dot_v1_dot_metadata__service__pb2.GetQuotaResponse.FromString,
+                _registered_method=True)
+        self.ClaimSweeps = channel.unary_unary(
+                '/media.v1.MetadataService/ClaimSweeps',
+                request_serializer=media_dot_v1_dot_metadata__service__pb2.ClaimSweepsRequest.SerializeToString,
+                response_deserializer=media_dot_v1_dot_metadata__service__pb2.ClaimSweepsResponse.FromString,
+                _registered_method=True)
+        self.FinishSweep = channel.unary_unary(
+                '/media.v1.MetadataService/FinishSweep',
+                request_serializer=media_dot_v1_dot_metadata__service__pb2.FinishSweepRequest.SerializeToString,
+                response_deserializer=media_dot_v1_dot_metadata__service__pb2.FinishSweepResponse.FromString,
+                _registered_method=True)
+        self.FindOrphans = channel.unary_unary(
+                '/media.v1.MetadataService/FindOrphans',
+                request_serializer=media_dot_v1_dot_metadata__service__pb2.FindOrphansRequest.SerializeToString,
+                response_deserializer=media_dot_v1_dot_metadata__service__pb2.FindOrphansResponse.FromString,
+                _registered_method=True)
+        self.BeginRequest = channel.unary_unary(
+                '/media.v1.MetadataService/BeginRequest',
+                request_serializer=media_dot_v1_dot_metadata__service__pb2.BeginRequestRequest.SerializeToString,
+                response_deserializer=media_dot_v1_dot_metadata__service__pb2.BeginRequestResponse.FromString,
+                _registered_method=True)
+        self.EndRequest = channel.unary_unary(
+                '/media.v1.MetadataService/EndRequest',
+                request_serializer=media_dot_v1_dot_metadata__service__pb2.EndRequestRequest.SerializeToString,
+                response_deserializer=media_dot_v1_dot_metadata__service__pb2.EndRequestResponse.FromString,
+                _registered_method=True)
         self.RecordPlan = channel.unary_unary(
                 '/media.v1.MetadataService/RecordPlan',
                 request_serializer=media_dot_v1_dot_metadata__service__pb2.RecordPlanRequest.SerializeToString,
@@ -147,7 +177,8 @@ class MetadataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateMedia(self, request, context):
-        """Records the intent to upload before anything exists at object storage. With a `request_id`, a repeat answers with the first record.
+        """Records the intent to upload before anything exists at object storage, and reserves its bytes in the owner's quota. With a
+        `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,7 +199,8 @@ class MetadataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BeginComplete(self, request, context):
-        """Moves an open upload to completing: from here on it cannot be aborted by its owner. FAILED_PRECONDITION when it is aborted or expired.
+        """Moves an open upload to completing: from here on it cannot be aborted by its owner. FAILED_PRECONDITION when it is aborted or
+        expired; RESOURCE_EXHAUSTED when its bytes, not known before, are more than the owner's quota allows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,6 +222,49 @@ class MetadataServiceServicer:
 
     def AbortMedia(self, request, context):
         """Moves an open upload to aborted and the media to failed. FAILED_PRECONDITION when it is completing or complete.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQuota(self, request, context):
+        """Reads what an owner uses of their quota.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClaimSweeps(self, request, context):
+        """Takes uploads whose objects at storage need looking after, for a while: those that nobody else took.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishSweep(self, request, context):
+        """Says that an upload was looked after, and when it needs that again. A claim that was overtaken changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindOrphans(self, request, context):
+        """Says which of some multipart uploads belong to no upload that is under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginRequest(self, request, context):
+        """Begins a request that carries an idempotency key: answers with what became of it before, or lets it be carried out.
+        INVALID_ARGUMENT when the key was used for another request; FAILED_PRECONDITION while the first one is under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndRequest(self, request, context):
+        """Keeps the answer to a request that was begun, or forgets that it began when there is none to keep.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -298,6 +373,36 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.AbortMedia,
                     request_deserializer=media_dot_v1_dot_metadata__service__pb2.AbortMediaRequest.FromString,
                     response_serializer=media_dot_v1_dot_metadata__service__pb2.AbortMediaResponse.SerializeToString,
+            ),
+            'GetQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuota,
+                    request_deserializer=media_dot_v1_dot_metadata__service__pb2.GetQuotaRequest.FromString,
+                    response_serializer=media_dot_v1_dot_metadata__service__pb2.GetQuotaResponse.SerializeToString,
+            ),
+            'ClaimSweeps': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimSweeps,
+                    request_deserializer=media_dot_v1_dot_metadata__service__pb2.ClaimSweepsRequest.FromString,
+                    response_serializer=media_dot_v1_dot_metadata__service__pb2.ClaimSweepsResponse.SerializeToString,
+            ),
+            'FinishSweep': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishSweep,
+                    request_deserializer=media_dot_v1_dot_metadata__service__pb2.FinishSweepRequest.FromString,
+                    response_serializer=media_dot_v1_dot_metadata__service__pb2.FinishSweepResponse.SerializeToString,
+            ),
+            'FindOrphans': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindOrphans,
+                    request_deserializer=media_dot_v1_dot_metadata__service__pb2.FindOrphansRequest.FromString,
+                    response_serializer=media_dot_v1_dot_metadata__service__pb2.FindOrphansResponse.SerializeToString,
+            ),
+            'BeginRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginRequest,
+                    request_deserializer=media_dot_v1_dot_metadata__service__pb2.BeginRequestRequest.FromString,
+                    response_serializer=media_dot_v1_dot_metadata__service__pb2.BeginRequestResponse.SerializeToString,
+            ),
+            'EndRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndRequest,
+                    request_deserializer=media_dot_v1_dot_metadata__service__pb2.EndRequestRequest.FromString,
+                    response_serializer=media_dot_v1_dot_metadata__service__pb2.EndRequestResponse.SerializeToString,
             ),
             'RecordPlan': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordPlan,
@@ -587,6 +692,168 @@ class MetadataService:
             '/media.v1.MetadataService/AbortMedia',
             media_dot_v1_dot_metadata__service__pb2.AbortMediaRequest.SerializeToString,
             media_dot_v1_dot_metadata__service__pb2.AbortMediaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/media.v1.MetadataService/GetQuota',
+            media_dot_v1_dot_metadata__service__pb2.GetQuotaRequest.SerializeToString,
+            media_dot_v1_dot_metadata__service__pb2.GetQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimSweeps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/media.v1.MetadataService/ClaimSweeps',
+            media_dot_v1_dot_metadata__service__pb2.ClaimSweepsRequest.SerializeToString,
+            media_dot_v1_dot_metadata__service__pb2.ClaimSweepsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishSweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/media.v1.MetadataService/FinishSweep',
+            media_dot_v1_dot_metadata__service__pb2.FinishSweepRequest.SerializeToString,
+            media_dot_v1_dot_metadata__service__pb2.FinishSweepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindOrphans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/media.v1.MetadataService/FindOrphans',
+            media_dot_v1_dot_metadata__service__pb2.FindOrphansRequest.SerializeToString,
+            media_dot_v1_dot_metadata__service__pb2.FindOrphansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/media.v1.MetadataService/BeginRequest',
+            media_dot_v1_dot_metadata__service__pb2.BeginRequestRequest.SerializeToString,
+            media_dot_v1_dot_metadata__service__pb2.BeginRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/media.v1.MetadataService/EndRequest',
+            media_dot_v1_dot_metadata__service__pb2.EndRequestRequest.SerializeToString,
+            media_dot_v1_dot_metadata__service__pb2.EndRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,19 +42,37 @@ class MetadataServiceStub:
     ListMedia: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.ListMediaRequest, _metadata_service_pb2.ListMediaResponse]
     """Lists an owner's media, newest first; reads that owner's shard alone."""
     CreateMedia: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.CreateMediaRequest, _metadata_service_pb2.CreateMediaResponse]
-    """Records the intent to upload before anything exists at object storage. With a `request_id`, a repeat answers with the first record."""
+    """Records the intent to upload before anything exists at object storage, and reserves its bytes in the owner's quota. With a
+    `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
+    """
     AttachUpload: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.AttachUploadRequest, _metadata_service_pb2.AttachUploadResponse]
     """Attaches object storage's multipart upload to the record. The first one wins; the answer tells which."""
     GetUpload: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.GetUploadRequest, _metadata_service_pb2.GetUploadResponse]
     """Reads the upload session of a media of one owner."""
     BeginComplete: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.BeginCompleteRequest, _metadata_service_pb2.BeginCompleteResponse]
-    """Moves an open upload to completing: from here on it cannot be aborted by its owner. FAILED_PRECONDITION when it is aborted or expired."""
+    """Moves an open upload to completing: from here on it cannot be aborted by its owner. FAILED_PRECONDITION when it is aborted or
+    expired; RESOURCE_EXHAUSTED when its bytes, not known before, are more than the owner's quota allows.
+    """
     ReopenUpload: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.ReopenUploadRequest, _metadata_service_pb2.ReopenUploadResponse]
     """Gives a completing upload back to open, after object storage refused the parts."""
     BeginProcessing: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.BeginProcessingRequest, _metadata_service_pb2.BeginProcessingResponse]
     """Pins the original, moves the media to processing and announces `media.uploaded`, once."""
     AbortMedia: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.AbortMediaRequest, _metadata_service_pb2.AbortMediaResponse]
     """Moves an open upload to aborted and the media to failed. FAILED_PRECONDITION when it is completing or complete."""
+    GetQuota: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.GetQuotaRequest, _metadata_service_pb2.GetQuotaResponse]
+    """Reads what an owner uses of their quota."""
+    ClaimSweeps: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.ClaimSweepsRequest, _metadata_service_pb2.ClaimSweepsResponse]
+    """Takes uploads whose objects at storage need looking after, for a while: those that nobody else took."""
+    FinishSweep: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.FinishSweepRequest, _metadata_service_pb2.FinishSweepResponse]
+    """Says that an upload was looked after, and when it needs that again. A claim that was overtaken changes nothing."""
+    FindOrphans: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.FindOrphansRequest, _metadata_service_pb2.FindOrphansResponse]
+    """Says which of some multipart uploads belong to no upload that is under way."""
+    BeginRequest: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.BeginRequestRequest, _metadata_service_pb2.BeginRequestResponse]
+    """Begins a request that carries an idempotency key: answers with what became of it before, or lets it be carried out.
+    INVALID_ARGUMENT when the key was used for another request; FAILED_PRECONDITION while the first one is under way.
+    """
+    EndRequest: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.EndRequestRequest, _metadata_service_pb2.EndRequestResponse]
+    """Keeps the answer to a request that was begun, or forgets that it began when there is none to keep."""
     RecordPlan: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.RecordPlanRequest, _metadata_service_pb2.RecordPlanResponse]
     """Records the plan of a generation and queues its tasks, once. ABORTED when the generation is stale or final."""
     ClaimTask: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.ClaimTaskRequest, _metadata_service_pb2.ClaimTaskResponse]
@@ -86,19 +104,37 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     ListMedia: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.ListMediaRequest, _metadata_service_pb2.ListMediaResponse]  # type: ignore[assignment]
     """Lists an owner's media, newest first; reads that owner's shard alone."""
     CreateMedia: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.CreateMediaRequest, _metadata_service_pb2.CreateMediaResponse]  # type: ignore[assignment]
-    """Records the intent to upload before anything exists at object storage. With a `request_id`, a repeat answers with the first record."""
+    """Records the intent to upload before anything exists at object storage, and reserves its bytes in the owner's quota. With a
+    `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
+    """
     AttachUpload: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.AttachUploadRequest, _metadata_service_pb2.AttachUploadResponse]  # type: ignore[assignment]
     """Attaches object storage's multipart upload to the record. The first one wins; the answer tells which."""
     GetUpload: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.GetUploadRequest, _metadata_service_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Reads the upload session of a media of one owner."""
     BeginComplete: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.BeginCompleteRequest, _metadata_service_pb2.BeginCompleteResponse]  # type: ignore[assignment]
-    """Moves an open upload to completing: from here on it cannot be aborted by its owner. FAILED_PRECONDITION when it is aborted or expired."""
+    """Moves an open upload to completing: from here on it cannot be aborted by its owner. FAILED_PRECONDITION when it is aborted or
+    expired; RESOURCE_EXHAUSTED when its bytes, not known before, are more than the owner's quota allows.
+    """
     ReopenUpload: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.ReopenUploadRequest, _metadata_service_pb2.ReopenUploadResponse]  # type: ignore[assignment]
     """Gives a completing upload back to open, after object storage refused the parts."""
     BeginProcessing: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.BeginProcessingRequest, _metadata_service_pb2.BeginProcessingResponse]  # type: ignore[assignment]
     """Pins the original, moves the media to processing and announces `media.uploaded`, once."""
     AbortMedia: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.AbortMediaRequest, _metadata_service_pb2.AbortMediaResponse]  # type: ignore[assignment]
     """Moves an open upload to aborted and the media to failed. FAILED_PRECONDITION when it is completing or complete."""
+    GetQuota: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.GetQuotaRequest, _metadata_service_pb2.GetQuotaResponse]  # type: ignore[assignment]
+    """Reads what an owner uses of their quota."""
+    ClaimSweeps: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.ClaimSweepsRequest, _metadata_service_pb2.ClaimSweepsResponse]  # type: ignore[assignment]
+    """Takes uploads whose objects at storage need looking after, for a while: those that nobody else took."""
+    FinishSweep: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.FinishSweepRequest, _metadata_service_pb2.FinishSweepResponse]  # type: ignore[assignment]
+    """Says that an upload was looked after, and when it needs that again. A claim that was overtaken changes nothing."""
+    FindOrphans: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.FindOrphansRequest, _metadata_service_pb2.FindOrphansResponse]  # type: ignore[assignment]
+    """Says which of some multipart uploads belong to no upload that is under way."""
+    BeginRequest: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.BeginRequestRequest, _metadata_service_pb2.BeginRequestResponse]  # type: ignore[assignment]
+    """Begins a request that carries an idempotency key: answers with what became of it before, or lets it be carried out.
+    INVALID_ARGUMENT when the key was used for another request; FAILED_PRECONDITION while the first one is under way.
+    """
+    EndRequest: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.EndRequestRequest, _metadata_service_pb2.EndRequestResponse]  # type: ignore[assignment]
+    """Keeps the answer to a request that was begun, or forgets that it began when there is none to keep."""
     RecordPlan: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.RecordPlanRequest, _metadata_service_pb2.RecordPlanResponse]  # type: ignore[assignment]
     """Records the plan of a generation and queues its tasks, once. ABORTED when the generation is stale or final."""
     ClaimTask: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.ClaimTaskRequest, _metadata_service_pb2.ClaimTaskResponse]  # type: ignore[assignment]
@@ -145,7 +181,9 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_service_pb2.CreateMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_service_pb2.CreateMediaResponse, _abc.Awaitable[_metadata_service_pb2.CreateMediaResponse]]:
-        """Records the intent to upload before anything exists at object storage. With a `request_id`, a repeat answers with the first record."""
+        """Records the intent to upload before anything exists at object storage, and reserves its bytes in the owner's quota. With a
+        `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
+        """
 
     @_abc_1.abstractmethod
     def AttachUpload(
@@ -169,7 +207,9 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_service_pb2.BeginCompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_service_pb2.BeginCompleteResponse, _abc.Awaitable[_metadata_service_pb2.BeginCompleteResponse]]:
-        """Moves an open upload to completing: from here on it cannot be aborted by its owner. FAILED_PRECONDITION when it is aborted or expired."""
+        """Moves an open upload to completing: from here on it cannot be aborted by its owner. FAILED_PRECONDITION when it is aborted or
+        expired; RESOURCE_EXHAUSTED when its bytes, not known before, are more than the owner's quota allows.
+        """
 
     @_abc_1.abstractmethod
     def ReopenUpload(
@@ -194,6 +234,56 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_service_pb2.AbortMediaResponse, _abc.Awaitable[_metadata_service_pb2.AbortMediaResponse]]:
         """Moves an open upload to aborted and the media to failed. FAILED_PRECONDITION when it is completing or complete."""
+
+    @_abc_1.abstractmethod
+    def GetQuota(
+        self,
+        request: _metadata_service_pb2.GetQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_service_pb2.GetQuotaResponse, _abc.Awaitable[_metadata_service_pb2.GetQuotaResponse]]:
+        """Reads what an owner uses of their quota."""
+
+    @_abc_1.abstractmethod
+    def ClaimSweeps(
+        self,
+        request: _metadata_service_pb2.ClaimSweepsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_service_pb2.ClaimSweepsResponse, _abc.Awaitable[_metadata_service_pb2.ClaimSweepsResponse]]:
+        """Takes uploads whose objects at storage need looking after, for a while: those that nobody else took."""
+
+    @_abc_1.abstractmethod
+    def FinishSweep(
+        self,
+        request: _metadata_service_pb2.FinishSweepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_service_pb2.FinishSweepResponse, _abc.Awaitable[_metadata_service_pb2.FinishSweepResponse]]:
+        """Says that an upload was looked after, and when it needs that again. A claim that was overtaken changes nothing."""
+
+    @_abc_1.abstractmethod
+    def FindOrphans(
+        self,
+        request: _metadata_service_pb2.FindOrphansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_service_pb2.FindOrphansResponse, _abc.Awaitable[_metadata_service_pb2.FindOrphansResponse]]:
+        """Says which of some multipart uploads belong to no upload that is under way."""
+
+    @_abc_1.abstractmethod
+    def BeginRequest(
+        self,
+        request: _metadata_service_pb2.BeginRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_service_pb2.BeginRequestResponse, _abc.Awaitable[_metadata_service_pb2.BeginRequestResponse]]:
+        """Begins a request that carries an idempotency key: answers with what became of it before, or lets it be carried out.
+        INVALID_ARGUMENT when the key was used for another request; FAILED_PRECONDITION while the first one is under way.
+        """
+
+    @_abc_1.abstractmethod
+    def EndRequest(
+        self,
+        request: _metadata_service_pb2.EndRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_service_pb2.EndRequestResponse, _abc.Awaitable[_metadata_service_pb2.EndRequestResponse]]:
+        """Keeps the answer to a request that was begun, or forgets that it began when there is none to keep."""
 
     @_abc_1.abstractmethod
     def RecordPlan(

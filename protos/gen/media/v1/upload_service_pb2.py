@@ -26,39 +26,49 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from media.v1 import media_pb2 as media_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmedia/v1/upload_service.proto\x12\x08media.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14media/v1/media.proto\"x\n\x15InitiateUploadRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"E\n\rPresignedPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xc2\x01\n\x16InitiateUploadResponse\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x17\n\x0fpart_size_bytes\x18\x03 \x01(\x03\x12\x12\n\npart_count\x18\x04 \x01(\x05\x12&\n\x05parts\x18\x05 \x03(\x0b\x32\x17.media.v1.PresignedPart\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x10SignPartsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x14\n\x0cpart_numbers\x18\x03 \x03(\x05\"k\n\x11SignPartsResponse\x12&\n\x05parts\x18\x01 \x03(\x0b\x32\x17.media.v1.PresignedPart\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"5\n\x10ListPartsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08media_id\x18\x02 \x01(\t\"E\n\x0cUploadedPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"z\n\x11ListPartsResponse\x12%\n\x05parts\x18\x01 \x03(\x0b\x32\x16.media.v1.UploadedPart\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x17\n\x0fpart_size_bytes\x18\x03 \x01(\x03\x12\x12\n\npart_count\x18\x04 \x01(\x05\"2\n\rCompletedPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"b\n\x15\x43ompleteUploadRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12&\n\x05parts\x18\x03 \x03(\x0b\x32\x17.media.v1.CompletedPart\"8\n\x16\x43ompleteUploadResponse\x12\x1e\n\x05media\x18\x01 \x01(\x0b\x32\x0f.media.v1.Media\"7\n\x12\x41\x62ortUploadRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08media_id\x18\x02 \x01(\t\"5\n\x13\x41\x62ortUploadResponse\x12\x1e\n\x05media\x18\x01 \x01(\x0b\x32\x0f.media.v1.Media2\x91\x03\n\rUploadService\x12S\n\x0eInitiateUpload\x12\x1f.media.v1.InitiateUploadRequest\x1a .media.v1.InitiateUploadResponse\x12\x44\n\tSignParts\x12\x1a.media.v1.SignPartsRequest\x1a\x1b.media.v1.SignPartsResponse\x12\x44\n\tListParts\x12\x1a.media.v1.ListPartsRequest\x1a\x1b.media.v1.ListPartsResponse\x12S\n\x0e\x43ompleteUpload\x12\x1f.media.v1.CompleteUploadRequest\x1a .media.v1.CompleteUploadResponse\x12J\n\x0b\x41\x62ortUpload\x12\x1c.media.v1.AbortUploadRequest\x1a\x1d.media.v1.AbortUploadResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmedia/v1/upload_service.proto\x12\x08media.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14media/v1/media.proto\"\xe7\x01\n\x15InitiateUploadRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\"\n\x04kind\x18\x06 \x01(\x0e\x32\x14.media.v1.UploadKind\x12\x37\n\x12\x63hecksum_algorithm\x18\x07 \x01(\x0e\x32\x1b.media.v1.ChecksumAlgorithm\x12\x10\n\x08\x63hecksum\x18\x08 \x01(\t\"\xac\x01\n\rPresignedPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x35\n\x07headers\x18\x04 \x03(\x0b\x32$.media.v1.PresignedPart.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x80\x01\n\rPresignedForm\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x33\n\x06\x66ields\x18\x02 \x03(\x0b\x32#.media.v1.PresignedForm.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x02\n\x16InitiateUploadResponse\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x17\n\x0fpart_size_bytes\x18\x03 \x01(\x03\x12\x12\n\npart_count\x18\x04 \x01(\x05\x12&\n\x05parts\x18\x05 \x03(\x0b\x32\x17.media.v1.PresignedPart\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x04kind\x18\x07 \x01(\x0e\x32\x14.media.v1.UploadKind\x12%\n\x04\x66orm\x18\x08 \x01(\x0b\x32\x17.media.v1.PresignedForm\x12\x0e\n\x06s3_key\x18\t \x01(\t\"q\n\x10SignPartsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x14\n\x0cpart_numbers\x18\x03 \x03(\x05\x12\x11\n\tchecksums\x18\x04 \x03(\t\x12\x11\n\tupload_id\x18\x05 \x01(\t\"k\n\x11SignPartsResponse\x12&\n\x05parts\x18\x01 \x03(\x0b\x32\x17.media.v1.PresignedPart\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x10ListPartsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x11\n\tupload_id\x18\x03 \x01(\t\"E\n\x0cUploadedPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\x9e\x01\n\x11ListPartsResponse\x12%\n\x05parts\x18\x01 \x03(\x0b\x32\x16.media.v1.UploadedPart\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x17\n\x0fpart_size_bytes\x18\x03 \x01(\x03\x12\x12\n\npart_count\x18\x04 \x01(\x05\x12\"\n\x04kind\x18\x05 \x01(\x0e\x32\x14.media.v1.UploadKind\"D\n\rCompletedPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x10\n\x08\x63hecksum\x18\x03 \x01(\t\"\x87\x01\n\x15\x43ompleteUploadRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12&\n\x05parts\x18\x03 \x03(\x0b\x32\x17.media.v1.CompletedPart\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\t\x12\x11\n\tupload_id\x18\x05 \x01(\t\"8\n\x16\x43ompleteUploadResponse\x12\x1e\n\x05media\x18\x01 \x01(\x0b\x32\x0f.media.v1.Media\"J\n\x12\x41\x62ortUploadRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x11\n\tupload_id\x18\x03 \x01(\t\"5\n\x13\x41\x62ortUploadResponse\x12\x1e\n\x05media\x18\x01 \x01(\x0b\x32\x0f.media.v1.Media2\x91\x03\n\rUploadService\x12S\n\x0eInitiateUpload\x12\x1f.media.v1.InitiateUploadRequest\x1a .media.v1.InitiateUploadResponse\x12\x44\n\tSignParts\x12\x1a.media.v1.SignPartsRequest\x1a\x1b.media.v1.SignPartsResponse\x12\x44\n\tListParts\x12\x1a.media.v1.ListPartsRequest\x1a\x1b.media.v1.ListPartsResponse\x12S\n\x0e\x43ompleteUpload\x12\x1f.media.v1.CompleteUploadRequest\x1a .media.v1.CompleteUploadResponse\x12J\n\x0b\x41\x62ortUpload\x12\x1c.media.v1.AbortUploadRequest\x1a\x1d.media.v1.AbortUploadResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'media.v1.upload_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INITIATEUPLOADREQUEST']._serialized_start=98
-  _globals['_INITIATEUPLOADREQUEST']._serialized_end=218
-  _globals['_PRESIGNEDPART']._serialized_start=220
-  _globals['_PRESIGNEDPART']._serialized_end=289
-  _globals['_INITIATEUPLOADRESPONSE']._serialized_start=292
-  _globals['_INITIATEUPLOADRESPONSE']._serialized_end=486
-  _globals['_SIGNPARTSREQUEST']._serialized_start=488
-  _globals['_SIGNPARTSREQUEST']._serialized_end=563
-  _globals['_SIGNPARTSRESPONSE']._serialized_start=565
-  _globals['_SIGNPARTSRESPONSE']._serialized_end=672
-  _globals['_LISTPARTSREQUEST']._serialized_start=674
-  _globals['_LISTPARTSREQUEST']._serialized_end=727
-  _globals['_UPLOADEDPART']._serialized_start=729
-  _globals['_UPLOADEDPART']._serialized_end=798
-  _globals['_LISTPARTSRESPONSE']._serialized_start=800
-  _globals['_LISTPARTSRESPONSE']._serialized_end=922
-  _globals['_COMPLETEDPART']._serialized_start=924
-  _globals['_COMPLETEDPART']._serialized_end=974
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=976
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1074
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1076
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=1132
-  _globals['_ABORTUPLOADREQUEST']._serialized_start=1134
-  _globals['_ABORTUPLOADREQUEST']._serialized_end=1189
-  _globals['_ABORTUPLOADRESPONSE']._serialized_start=1191
-  _globals['_ABORTUPLOADRESPONSE']._serialized_end=1244
-  _globals['_UPLOADSERVICE']._serialized_start=1247
-  _globals['_UPLOADSERVICE']._serialized_end=1648
+  _globals['_PRESIGNEDPART_HEADERSENTRY']._loaded_options = None
+  _globals['_PRESIGNEDPART_HEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_PRESIGNEDFORM_FIELDSENTRY']._loaded_options = None
+  _globals['_PRESIGNEDFORM_FIELDSENTRY']._serialized_options = b'8\001'
+  _globals['_INITIATEUPLOADREQUEST']._serialized_start=99
+  _globals['_INITIATEUPLOADREQUEST']._serialized_end=330
+  _globals['_PRESIGNEDPART']._serialized_start=333
+  _globals['_PRESIGNEDPART']._serialized_end=505
+  _globals['_PRESIGNEDPART_HEADERSENTRY']._serialized_start=459
+  _globals['_PRESIGNEDPART_HEADERSENTRY']._serialized_end=505
+  _globals['_PRESIGNEDFORM']._serialized_start=508
+  _globals['_PRESIGNEDFORM']._serialized_end=636
+  _globals['_PRESIGNEDFORM_FIELDSENTRY']._serialized_start=591
+  _globals['_PRESIGNEDFORM_FIELDSENTRY']._serialized_end=636
+  _globals['_INITIATEUPLOADRESPONSE']._serialized_start=639
+  _globals['_INITIATEUPLOADRESPONSE']._serialized_end=924
+  _globals['_SIGNPARTSREQUEST']._serialized_start=926
+  _globals['_SIGNPARTSREQUEST']._serialized_end=1039
+  _globals['_SIGNPARTSRESPONSE']._serialized_start=1041
+  _globals['_SIGNPARTSRESPONSE']._serialized_end=1148
+  _globals['_LISTPARTSREQUEST']._serialized_start=1150
+  _globals['_LISTPARTSREQUEST']._serialized_end=1222
+  _globals['_UPLOADEDPART']._serialized_start=1224
+  _globals['_UPLOADEDPART']._serialized_end=1293
+  _globals['_LISTPARTSRESPONSE']._serialized_start=1296
+  _globals['_LISTPARTSRESPONSE']._serialized_end=1454
+  _globals['_COMPLETEDPART']._serialized_start=1456
+  _globals['_COMPLETEDPART']._serialized_end=1524
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=1527
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=1662
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=1664
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=1720
+  _globals['_ABORTUPLOADREQUEST']._serialized_start=1722
+  _globals['_ABORTUPLOADREQUEST']._serialized_end=1796
+  _globals['_ABORTUPLOADRESPONSE']._serialized_start=1798
+  _globals['_ABORTUPLOADRESPONSE']._serialized_end=1851
+  _globals['_UPLOADSERVICE']._serialized_start=1854
+  _globals['_UPLOADSERVICE']._serialized_end=2255
 # @@protoc_insertion_point(module_scope)

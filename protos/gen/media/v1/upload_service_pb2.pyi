@@ -31,16 +31,25 @@ class InitiateUploadRequest(_message.Message):
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CHECKSUM_ALGORITHM_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Who uploads."""
     filename: _builtins.str
     """Name for display; 1 to 255 characters, no control characters."""
     content_type: _builtins.str
-    """Claimed content type; `image/*` and `video/*` choose the pipeline."""
+    """Claimed content type: `image/*`, `video/*`, or `application/octet-stream` for unknown. The bytes decide the pipeline."""
     size_bytes: _builtins.int
-    """Claimed size in bytes, greater than zero."""
+    """Claimed size in bytes; 0 where the client does not know or say it, which takes a `kind`."""
     request_id: _builtins.str
-    """Optional key of the client's choice (AIP-155): a repeat within a day answers with the first media."""
+    """Optional key of the client's choice (AIP-155): a repeat answers with the first media."""
+    kind: _media_pb2.UploadKind.ValueType
+    """How the bytes are to come; unspecified lets the service choose by size."""
+    checksum_algorithm: _media_pb2.ChecksumAlgorithm.ValueType
+    """Checksum that every part will carry; unspecified for none."""
+    checksum: _builtins.str
+    """Optional checksum of the whole file by that algorithm, in base64; verified before the media is processed."""
     def __init__(
         self,
         *,
@@ -49,10 +58,13 @@ class InitiateUploadRequest(_message.Message):
         content_type: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        kind: _media_pb2.UploadKind.ValueType = ...,
+        checksum_algorithm: _media_pb2.ChecksumAlgorithm.ValueType = ...,
+        checksum: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "filename", b"filename", "request_id", b"request_id", "size_bytes", b"size_bytes", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "checksum_algorithm", b"checksum_algorithm", "content_type", b"content_type", "filename", b"filename", "kind", b"kind", "request_id", b"request_id", "size_bytes", b"size_bytes", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -64,29 +76,103 @@ class PresignedPart(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PART_NUMBER_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
     part_number: _builtins.int
     """From 1 to 10,000."""
     url: _builtins.str
     """URL to PUT exactly `size_bytes` to."""
     size_bytes: _builtins.int
-    """Exact length of the part in bytes; the signature binds it."""
+    """Exact length of the part in bytes; the signature binds it. 0 where the file's size is not known: any length that storage takes."""
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers that the signature binds too: they must be sent exactly so."""
+
     def __init__(
         self,
         *,
         part_number: _builtins.int = ...,
         url: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["part_number", b"part_number", "size_bytes", b"size_bytes", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "part_number", b"part_number", "size_bytes", b"size_bytes", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PresignedPart: _TypeAlias = PresignedPart  # noqa: Y015
+
+@_typing.final
+class PresignedForm(_message.Message):
+    """A form to POST a whole file with (an S3 POST policy): every field, then the file as `file`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FieldsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    URL_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Where to."""
+    @_builtins.property
+    def fields(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Fields by name; `key` among them."""
+
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        fields: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PresignedForm: _TypeAlias = PresignedForm  # noqa: Y015
 
 @_typing.final
 class InitiateUploadResponse(_message.Message):
@@ -100,6 +186,9 @@ class InitiateUploadResponse(_message.Message):
     PART_COUNT_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    S3_KEY_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """The media that the upload creates."""
     upload_id: _builtins.str
@@ -108,13 +197,21 @@ class InitiateUploadResponse(_message.Message):
     """Size of every part but the last, in bytes."""
     part_count: _builtins.int
     """How many parts the claimed size needs."""
+    kind: _media_pb2.UploadKind.ValueType
+    """How the bytes are to come."""
+    s3_key: _builtins.str
+    """Key of the original in the originals bucket."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PresignedPart]:
-        """The first window of presigned parts."""
+        """The first window of presigned parts; without those whose checksum is promised and not known yet."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """When the presigned URLs stop working."""
+
+    @_builtins.property
+    def form(self) -> Global___PresignedForm:
+        """Set for a form, and only then."""
 
     def __init__(
         self,
@@ -125,10 +222,13 @@ class InitiateUploadResponse(_message.Message):
         part_count: _builtins.int = ...,
         parts: _abc.Iterable[Global___PresignedPart] | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        kind: _media_pb2.UploadKind.ValueType = ...,
+        form: Global___PresignedForm | None = ...,
+        s3_key: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "form", b"form"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "media_id", b"media_id", "part_count", b"part_count", "part_size_bytes", b"part_size_bytes", "parts", b"parts", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "form", b"form", "kind", b"kind", "media_id", b"media_id", "part_count", b"part_count", "part_size_bytes", b"part_size_bytes", "parts", b"parts", "s3_key", b"s3_key", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -143,13 +243,21 @@ class SignPartsRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     PART_NUMBERS_FIELD_NUMBER: _builtins.int
+    CHECKSUMS_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Who asks; another's media is unknown to them."""
     media_id: _builtins.str
     """The media being uploaded."""
+    upload_id: _builtins.str
+    """Where set, the session must be this one at object storage; NOT_FOUND otherwise."""
     @_builtins.property
     def part_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Parts to sign: 1 to 1,000 distinct numbers."""
+
+    @_builtins.property
+    def checksums(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Checksums in base64, one for each number in the same order, where the upload has an algorithm; else empty."""
 
     def __init__(
         self,
@@ -157,10 +265,12 @@ class SignPartsRequest(_message.Message):
         user_id: _builtins.str = ...,
         media_id: _builtins.str = ...,
         part_numbers: _abc.Iterable[_builtins.int] | None = ...,
+        checksums: _abc.Iterable[_builtins.str] | None = ...,
+        upload_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_id", b"media_id", "part_numbers", b"part_numbers", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "media_id", b"media_id", "part_numbers", b"part_numbers", "upload_id", b"upload_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,19 +314,23 @@ class ListPartsRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Who asks."""
     media_id: _builtins.str
     """The media being uploaded."""
+    upload_id: _builtins.str
+    """Where set, the session must be this one at object storage; NOT_FOUND otherwise."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         media_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_id", b"media_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_id", b"media_id", "upload_id", b"upload_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,12 +376,15 @@ class ListPartsResponse(_message.Message):
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     PART_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     PART_COUNT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
     """Object storage's identifier of the multipart upload."""
     part_size_bytes: _builtins.int
     """Size of every part but the last, in bytes."""
     part_count: _builtins.int
     """How many parts the claimed size needs."""
+    kind: _media_pb2.UploadKind.ValueType
+    """How the bytes come."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadedPart]:
         """Confirmed parts by ascending number."""
@@ -279,10 +396,11 @@ class ListPartsResponse(_message.Message):
         upload_id: _builtins.str = ...,
         part_size_bytes: _builtins.int = ...,
         part_count: _builtins.int = ...,
+        kind: _media_pb2.UploadKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["part_count", b"part_count", "part_size_bytes", b"part_size_bytes", "parts", b"parts", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "part_count", b"part_count", "part_size_bytes", b"part_size_bytes", "parts", b"parts", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,19 +414,23 @@ class CompletedPart(_message.Message):
 
     PART_NUMBER_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
     part_number: _builtins.int
     """From 1 to 10,000."""
     etag: _builtins.str
     """Entity tag that the PUT answered, with or without quotes."""
+    checksum: _builtins.str
+    """Its checksum in base64; storage wants to hear it again where the algorithm is SHA-256."""
     def __init__(
         self,
         *,
         part_number: _builtins.int = ...,
         etag: _builtins.str = ...,
+        checksum: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "part_number", b"part_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "etag", b"etag", "part_number", b"part_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -323,10 +445,16 @@ class CompleteUploadRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Who asks."""
     media_id: _builtins.str
     """The media being uploaded."""
+    checksum: _builtins.str
+    """Optional checksum of the whole file in base64, where it was not known before; a different one than before is refused."""
+    upload_id: _builtins.str
+    """Where set, the session must be this one at object storage; NOT_FOUND otherwise."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompletedPart]:
         """Every part, by ascending number."""
@@ -337,10 +465,12 @@ class CompleteUploadRequest(_message.Message):
         user_id: _builtins.str = ...,
         media_id: _builtins.str = ...,
         parts: _abc.Iterable[Global___CompletedPart] | None = ...,
+        checksum: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_id", b"media_id", "parts", b"parts", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "media_id", b"media_id", "parts", b"parts", "upload_id", b"upload_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -378,19 +508,23 @@ class AbortUploadRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Who asks."""
     media_id: _builtins.str
     """The media being uploaded."""
+    upload_id: _builtins.str
+    """Where set, the session must be this one at object storage; NOT_FOUND otherwise."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         media_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_id", b"media_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_id", b"media_id", "upload_id", b"upload_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

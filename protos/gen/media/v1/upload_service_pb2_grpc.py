@@ -69,8 +69,8 @@ class UploadServiceServicer:
     def InitiateUpload(self, request, context):
         """Begins an upload: creates the media record and the multipart upload, and signs the first window of part URLs.
 
-        Errors: INVALID_ARGUMENT (size, type or name out of bounds), UNAVAILABLE (object storage or metadata).
-        With a `request_id`, a repeat answers with the first media and freshly signed URLs.
+        Errors: INVALID_ARGUMENT (size, type, name or checksum out of bounds), RESOURCE_EXHAUSTED (a quota), UNAVAILABLE (object
+        storage or metadata). With a `request_id`, a repeat answers with the first media and freshly signed URLs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,7 +79,7 @@ class UploadServiceServicer:
     def SignParts(self, request, context):
         """Signs more parts, or the same ones afresh after their URLs expired.
 
-        Errors: NOT_FOUND, INVALID_ARGUMENT (part numbers), FAILED_PRECONDITION (the upload is no longer open).
+        Errors: NOT_FOUND, INVALID_ARGUMENT (part numbers, checksums), FAILED_PRECONDITION (the upload is no longer open).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,7 +97,8 @@ class UploadServiceServicer:
     def CompleteUpload(self, request, context):
         """Completes the multipart upload, pins the result by ETag and queues processing. Safe to repeat.
 
-        Errors: NOT_FOUND, INVALID_ARGUMENT (parts missing, wrong ETag), FAILED_PRECONDITION (aborted or expired).
+        Errors: NOT_FOUND, INVALID_ARGUMENT (parts missing, wrong ETag), FAILED_PRECONDITION (aborted or expired; other bytes than
+        the checksum says), RESOURCE_EXHAUSTED (a quota, where the size was not known before).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

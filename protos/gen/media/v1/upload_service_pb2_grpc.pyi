@@ -36,13 +36,13 @@ class UploadServiceStub:
     InitiateUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.InitiateUploadRequest, _upload_service_pb2.InitiateUploadResponse]
     """Begins an upload: creates the media record and the multipart upload, and signs the first window of part URLs.
 
-    Errors: INVALID_ARGUMENT (size, type or name out of bounds), UNAVAILABLE (object storage or metadata).
-    With a `request_id`, a repeat answers with the first media and freshly signed URLs.
+    Errors: INVALID_ARGUMENT (size, type, name or checksum out of bounds), RESOURCE_EXHAUSTED (a quota), UNAVAILABLE (object
+    storage or metadata). With a `request_id`, a repeat answers with the first media and freshly signed URLs.
     """
     SignParts: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.SignPartsRequest, _upload_service_pb2.SignPartsResponse]
     """Signs more parts, or the same ones afresh after their URLs expired.
 
-    Errors: NOT_FOUND, INVALID_ARGUMENT (part numbers), FAILED_PRECONDITION (the upload is no longer open).
+    Errors: NOT_FOUND, INVALID_ARGUMENT (part numbers, checksums), FAILED_PRECONDITION (the upload is no longer open).
     """
     ListParts: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ListPartsRequest, _upload_service_pb2.ListPartsResponse]
     """Says which parts object storage holds; a part that was sent twice counts once, the latest.
@@ -52,7 +52,8 @@ class UploadServiceStub:
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]
     """Completes the multipart upload, pins the result by ETag and queues processing. Safe to repeat.
 
-    Errors: NOT_FOUND, INVALID_ARGUMENT (parts missing, wrong ETag), FAILED_PRECONDITION (aborted or expired).
+    Errors: NOT_FOUND, INVALID_ARGUMENT (parts missing, wrong ETag), FAILED_PRECONDITION (aborted or expired; other bytes than
+    the checksum says), RESOURCE_EXHAUSTED (a quota, where the size was not known before).
     """
     AbortUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.AbortUploadRequest, _upload_service_pb2.AbortUploadResponse]
     """Aborts an open upload; the media ends as failed with reason `upload_aborted`. Safe to repeat.
@@ -68,13 +69,13 @@ class UploadServiceAsyncStub(UploadServiceStub):
     InitiateUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.InitiateUploadRequest, _upload_service_pb2.InitiateUploadResponse]  # type: ignore[assignment]
     """Begins an upload: creates the media record and the multipart upload, and signs the first window of part URLs.
 
-    Errors: INVALID_ARGUMENT (size, type or name out of bounds), UNAVAILABLE (object storage or metadata).
-    With a `request_id`, a repeat answers with the first media and freshly signed URLs.
+    Errors: INVALID_ARGUMENT (size, type, name or checksum out of bounds), RESOURCE_EXHAUSTED (a quota), UNAVAILABLE (object
+    storage or metadata). With a `request_id`, a repeat answers with the first media and freshly signed URLs.
     """
     SignParts: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.SignPartsRequest, _upload_service_pb2.SignPartsResponse]  # type: ignore[assignment]
     """Signs more parts, or the same ones afresh after their URLs expired.
 
-    Errors: NOT_FOUND, INVALID_ARGUMENT (part numbers), FAILED_PRECONDITION (the upload is no longer open).
+    Errors: NOT_FOUND, INVALID_ARGUMENT (part numbers, checksums), FAILED_PRECONDITION (the upload is no longer open).
     """
     ListParts: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ListPartsRequest, _upload_service_pb2.ListPartsResponse]  # type: ignore[assignment]
     """Says which parts object storage holds; a part that was sent twice counts once, the latest.
@@ -84,7 +85,8 @@ class UploadServiceAsyncStub(UploadServiceStub):
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
     """Completes the multipart upload, pins the result by ETag and queues processing. Safe to repeat.
 
-    Errors: NOT_FOUND, INVALID_ARGUMENT (parts missing, wrong ETag), FAILED_PRECONDITION (aborted or expired).
+    Errors: NOT_FOUND, INVALID_ARGUMENT (parts missing, wrong ETag), FAILED_PRECONDITION (aborted or expired; other bytes than
+    the checksum says), RESOURCE_EXHAUSTED (a quota, where the size was not known before).
     """
     AbortUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.AbortUploadRequest, _upload_service_pb2.AbortUploadResponse]  # type: ignore[assignment]
     """Aborts an open upload; the media ends as failed with reason `upload_aborted`. Safe to repeat.
@@ -103,8 +105,8 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_upload_service_pb2.InitiateUploadResponse, _abc.Awaitable[_upload_service_pb2.InitiateUploadResponse]]:
         """Begins an upload: creates the media record and the multipart upload, and signs the first window of part URLs.
 
-        Errors: INVALID_ARGUMENT (size, type or name out of bounds), UNAVAILABLE (object storage or metadata).
-        With a `request_id`, a repeat answers with the first media and freshly signed URLs.
+        Errors: INVALID_ARGUMENT (size, type, name or checksum out of bounds), RESOURCE_EXHAUSTED (a quota), UNAVAILABLE (object
+        storage or metadata). With a `request_id`, a repeat answers with the first media and freshly signed URLs.
         """
 
     @_abc_1.abstractmethod
@@ -115,7 +117,7 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_upload_service_pb2.SignPartsResponse, _abc.Awaitable[_upload_service_pb2.SignPartsResponse]]:
         """Signs more parts, or the same ones afresh after their URLs expired.
 
-        Errors: NOT_FOUND, INVALID_ARGUMENT (part numbers), FAILED_PRECONDITION (the upload is no longer open).
+        Errors: NOT_FOUND, INVALID_ARGUMENT (part numbers, checksums), FAILED_PRECONDITION (the upload is no longer open).
         """
 
     @_abc_1.abstractmethod
@@ -137,7 +139,8 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_upload_service_pb2.CompleteUploadResponse, _abc.Awaitable[_upload_service_pb2.CompleteUploadResponse]]:
         """Completes the multipart upload, pins the result by ETag and queues processing. Safe to repeat.
 
-        Errors: NOT_FOUND, INVALID_ARGUMENT (parts missing, wrong ETag), FAILED_PRECONDITION (aborted or expired).
+        Errors: NOT_FOUND, INVALID_ARGUMENT (parts missing, wrong ETag), FAILED_PRECONDITION (aborted or expired; other bytes than
+        the checksum says), RESOURCE_EXHAUSTED (a quota, where the size was not known before).
         """
 
     @_abc_1.abstractmethod
