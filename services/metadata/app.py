@@ -9,11 +9,15 @@ from media.v1.metadata_service_pb2 import DESCRIPTOR
 from media.v1.metadata_service_pb2_grpc import add_MetadataServiceServicer_to_server
 from services.metadata.outbox.relay import Relay
 from services.metadata.publication import Publications
+from services.metadata.quotas import UNLIMITED, Quotas
 from services.metadata.reconciler import Reconciler
+from services.metadata.records import Amount
+from services.metadata.requests import Requests
 from services.metadata.servicer import MetadataServicer
 from services.metadata.settings import MetadataSettings
 from services.metadata.state import RetryPolicy
 from services.metadata.store import Store
+from services.metadata.sweeps import Sweeps
 from services.metadata.tasks import Tasks
 from services.metadata.uploads import Uploads
 from services.metadata.views import Views
@@ -55,15 +59,28 @@ async def serve(stop: asyncio.Event) -> None:
 def servicer(settings: MetadataSettings, connected: database.Database) -> MetadataServicer:
     """The rpcs on a database."""
     store = Store(connected)
+    limits = _limits(settings)
     return MetadataServicer(
         views=Views(store),
         uploads=Uploads(
             store,
             completing_grace=timedelta(seconds=settings.completing_grace_s),
             processing_limit=timedelta(seconds=settings.processing_limit_s),
+            limits=limits,
         ),
+        quotas=Quotas(store, limits),
+        sweeps=Sweeps(store),
+        requests=Requests(store),
         tasks=Tasks(store, retry_policy(settings)),
         publications=Publications(store),
+    )
+
+
+def _limits(settings: MetadataSettings) -> Amount:
+    return Amount(
+        bytes=settings.quota_bytes or UNLIMITED,
+        media=settings.quota_media or UNLIMITED,
+        open_uploads=settings.quota_open_uploads or UNLIMITED,
     )
 
 

@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from media.v1 import media_pb2, metadata_service_pb2
 from services.metadata import to_pb
 from services.metadata.records import (
+    ChecksumAlgorithm,
     Failure,
     MediaStatus,
     MediaType,
@@ -25,6 +26,8 @@ from services.metadata.records import (
     TaskId,
     Thumbnail,
     TrackFacts,
+    UploadKind,
+    UploadState,
 )
 from services.runtime import topology
 from services.runtime.errors import InvalidArgument, NotFound
@@ -39,6 +42,9 @@ _COST_TOLERANCE: Final = 1e-3
 
 _TYPES: Final = {pb: value for value, pb in to_pb.TYPES.items()}
 _STATUSES: Final = {pb: value for value, pb in to_pb.STATUSES.items()}
+_KINDS: Final = {pb: value for value, pb in to_pb.KINDS.items()}
+_ALGORITHMS: Final = {pb: value for value, pb in to_pb.ALGORITHMS.items()}
+_UPLOAD_STATES: Final = {pb: value for value, pb in to_pb.UPLOAD_STATES.items()}
 
 
 def refuse(field: str, message: str) -> NoReturn:
@@ -75,6 +81,28 @@ def positive(field: str, number: int) -> int:
     return number
 
 
+def not_negative(field: str, number: int) -> int:
+    """A number of at least zero."""
+    if number < 0:
+        refuse(field, "must not be negative")
+    return number
+
+
+def operation_id(text: str) -> UUID:
+    """What `BeginRequest` named a request."""
+    try:
+        return UUID(text)
+    except ValueError:
+        refuse("operation_id", "is not one that was given out")
+
+
+def fingerprint(value: bytes) -> bytes:
+    """A SHA-256."""
+    if len(value) != 32:
+        refuse("fingerprint", "must be a SHA-256")
+    return value
+
+
 def duration(field: str, value: Duration, *, longest: timedelta) -> timedelta:
     """A duration above zero, up to a bound."""
     span = value.ToTimedelta()
@@ -96,6 +124,34 @@ def media_type(value: "media_pb2.MediaType.ValueType") -> MediaType:
     if value not in _TYPES:
         refuse("type", "must be image or video")
     return _TYPES[value]
+
+
+def upload_kind(value: "media_pb2.UploadKind.ValueType") -> UploadKind:
+    """How bytes come; unspecified is in parts, as callers of before this field mean."""
+    if value == media_pb2.UPLOAD_KIND_UNSPECIFIED:
+        return UploadKind.MULTIPART
+    if value not in _KINDS:
+        refuse("kind", "is unknown")
+    return _KINDS[value]
+
+
+def upload_state(value: "metadata_service_pb2.UploadState.ValueType") -> UploadState:
+    """Where an upload stands."""
+    if value not in _UPLOAD_STATES:
+        refuse("state", "is unknown")
+    return _UPLOAD_STATES[value]
+
+
+def checksum_algorithm(value: "media_pb2.ChecksumAlgorithm.ValueType") -> ChecksumAlgorithm | None:
+    """An algorithm; None for none."""
+    if value not in _ALGORITHMS:
+        refuse("checksum_algorithm", "is unknown")
+    return _ALGORITHMS[value]
+
+
+def checksum(text: str) -> str | None:
+    """A checksum in base64; None for none."""
+    return name("checksum", text, longest=64) if text else None
 
 
 def media_status(value: "media_pb2.MediaStatus.ValueType") -> MediaStatus | None:

@@ -1,15 +1,20 @@
-"""What every use case begins or ends with: finding a media under its lock, and failing one."""
+"""What every use case begins or ends with: finding a media under its lock, moving its upload, and failing it."""
 
 from dataclasses import replace
+from datetime import timedelta
+from typing import Final
 
 import structlog
 
 from services.metadata.outbox import messages
-from services.metadata.records import Failure, Media, MediaStatus, Upload, UploadState
-from services.metadata.state import FINAL_MEDIA
+from services.metadata.records import Amount, Failure, Media, MediaStatus, Upload, UploadState
+from services.metadata.state import FINAL_MEDIA, look_after
 from services.metadata.store import Transaction
 from services.runtime.errors import NotFound
 from services.runtime.ids import MediaId, UserId, shard_of_id, shard_of_user
+
+FAILED_ORIGINAL_KEEP: Final = timedelta(days=7)
+"""Support may still look at an original that could not be processed; it no longer counts in its owner's quota."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,8 +70,13 @@ async def upload_of(transaction: Transaction, media_id: MediaId) -> Upload:
     return upload
 
 
+async def move_upload(transaction: Transaction, upload: Upload, state: UploadState) -> None:
+    """Moves an upload to another state, and has its objects looked after where that state asks for it."""
+    await transaction.uploads.move(upload, state, look_after(upload.kind, state))
+
+
 async def fail(transaction: Transaction, media: Media, failure: Failure) -> Media:
-    """Fails a media for good: its open upload ends, its unfinished tasks end, `media.failed` is announced.
+    """Fails a media for good: its upload and tasks end, its quota is given back, `media.failed` is announced.
 
     Its lock must be held. A media that is final stays as it is.
 
@@ -76,11 +86,14 @@ async def fail(transaction: Transaction, media: Media, failure: Failure) -> Medi
     if media.status in FINAL_MEDIA:
         return media
     await transaction.media.fail(media, failure)
-    if media.status is MediaStatus.UPLOADING:
-        upload = await upload_of(transaction, media.media_id)
-        if upload.state in {UploadState.OPEN, UploadState.COMPLETING}:
-            await transaction.uploads.move(upload, UploadState.ABORTED)
+    is_upload = media.status is MediaStatus.UPLOADING
+    if is_upload:
+        await move_upload(transaction, await upload_of(transaction, media.media_id), UploadState.ABORTED)
+    else:
+        await transaction.uploads.sweep_later(media.media_id, FAILED_ORIGINAL_KEEP)
     await transaction.tasks.end_all(media)
+    used = Amount(bytes=media.size_bytes, media=1, open_uploads=1 if is_upload else 0)
+    await transaction.quotas.release(media.user_id, used)
     await transaction.outbox.add([messages.failed(media, failure)])
     _log.info("media_failed", media_id=str(media.media_id), generation=media.generation, reason=failure.reason)
     return replace(media, status=MediaStatus.FAILED, failure=failure)

@@ -27,7 +27,7 @@ from services.metadata.store import Store, Transaction
 from services.metadata.store.outbox import Overdue
 from services.metadata.tasks import Tasks
 from services.runtime.errors import Unavailable
-from services.runtime.ids import MediaId, Shard
+from services.runtime.ids import MediaId, Shard, UserId
 
 LOCK_KEY: Final = 0x7265636F_6E63696C
 """Key of the advisory lock; any constant that nothing else uses."""
@@ -46,7 +46,7 @@ class Findings:
         expired_leases: tasks taken from workers that were not heard of.
         emitted_again: messages whose effect did not come.
         overdue_media: media that were past their deadline, and failed.
-        forgotten: old messages that were deleted.
+        forgotten: old messages and idempotency keys that were deleted.
     """
 
     expired_leases: int
@@ -111,7 +111,7 @@ class Reconciler:
                 expired_leases=await self._take_expired_leases() if take_leases else 0,
                 emitted_again=await self._emit_overdue_messages(),
                 overdue_media=await self._end_overdue_media(),
-                forgotten=await self._forget_old_messages(),
+                forgotten=await self._forget_old_messages() + await self._forget_old_requests(),
             )
         if any((findings.expired_leases, findings.emitted_again, findings.overdue_media)):
             _log.info(
@@ -167,6 +167,15 @@ class Reconciler:
         for shard, outbox_ids in _by_shard(old):
             await self._forget(shard, outbox_ids)
         return len(old)
+
+    async def _forget_old_requests(self) -> int:
+        old = await self.store.transaction(lambda transaction: transaction.requests.expired(self.batch))
+        for user_id, idempotency_key in old:
+            await self._forget_request(user_id, idempotency_key)
+        return len(old)
+
+    async def _forget_request(self, user_id: UserId, idempotency_key: str) -> None:
+        await self.store.transaction(lambda transaction: transaction.requests.forget(user_id, idempotency_key))
 
     async def _forget(self, shard: Shard, outbox_ids: Sequence[UUID]) -> None:
         await self.store.transaction(lambda transaction: transaction.outbox.forget(shard, outbox_ids))

@@ -36,6 +36,21 @@ class UploadState(StrEnum):
     ABORTED = "aborted"
 
 
+class UploadKind(StrEnum):
+    """How the bytes of an original come to storage."""
+
+    MULTIPART = "multipart"
+    PUT = "put"
+    FORM = "form"
+
+
+class ChecksumAlgorithm(StrEnum):
+    """A checksum that storage verifies as bytes arrive."""
+
+    CRC32C = "CRC32C"
+    SHA256 = "SHA256"
+
+
 class TaskState(StrEnum):
     """Where a task stands; see `state.TASK_MOVES`."""
 
@@ -67,7 +82,8 @@ class Media:
     """One media.
 
     Attributes:
-        size_bytes: claimed while it uploads, measured afterwards.
+        type: as claimed until it is planned, by its bytes afterwards.
+        size_bytes: claimed while it uploads (0 where it is not known), measured afterwards.
         original_etag: None until the original is pinned.
         delivery_prefix: key prefix, without trailing slash, of all that the generation writes; not to be guessed, and
             told to nobody before the media is published.
@@ -75,6 +91,8 @@ class Media:
         s3_manifest_key: of the multivariant playlist; None for an image, and until published.
         failure: set when, and only when, it failed.
         traceparent: W3C trace context of the call that created it; empty if that was not recorded.
+        checksum_algorithm: of its parts' checksums and its own; None for none.
+        checksum: of the whole original, in base64, as its owner gave it; None for none.
     """
 
     shard: Shard
@@ -97,6 +115,8 @@ class Media:
     updated_at: datetime
     planned_at: datetime | None
     published_at: datetime | None
+    checksum_algorithm: ChecksumAlgorithm | None
+    checksum: str | None
 
     @property
     def original(self) -> Original:
@@ -111,8 +131,10 @@ class Upload:
 
     Attributes:
         upload_id: object storage's identifier; None until attached.
-        size_bytes: claimed size of the whole.
+        size_bytes: claimed size of the whole; 0 where it is not known.
+        part_size_bytes: of every part but the last; 0 where the size is not known.
         expired: true once `expires_at` has passed on the database's clock.
+        checksum_algorithm, checksum: as in `Media`.
     """
 
     shard: Shard
@@ -127,6 +149,10 @@ class Upload:
     state: UploadState
     expires_at: datetime
     expired: bool
+    kind: UploadKind
+    type: MediaType
+    checksum_algorithm: ChecksumAlgorithm | None
+    checksum: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +178,44 @@ class NewMedia:
     s3_key: str
     delivery_prefix: str
     traceparent: str
+    kind: UploadKind
+    checksum_algorithm: ChecksumAlgorithm | None
+    checksum: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """An upload whose objects at storage are to be looked after.
+
+    Attributes:
+        media_failed: whether nothing needs its original any more.
+        count: how often it was claimed in the state that it is in; fences.
+        in_state_for: since when it is in that state.
+    """
+
+    upload: Upload
+    media_failed: bool
+    count: int
+    in_state_for: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What is taken from a quota, or given back to it."""
+
+    bytes: int = 0
+    media: int = 0
+    open_uploads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What an owner uses, and their limits; a limit of None is none."""
+
+    used: Amount
+    limit_bytes: int | None
+    media_limit: int | None
+    open_upload_limit: int | None
 
 
 @dataclass(frozen=True, slots=True)

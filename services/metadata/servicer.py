@@ -10,7 +10,10 @@ from media.v1 import metadata_service_pb2 as pb
 from media.v1.metadata_service_pb2_grpc import MetadataServiceServicer
 from services.metadata import from_pb, state, to_pb
 from services.metadata.publication import Playlist, Publications
+from services.metadata.quotas import Quotas
 from services.metadata.records import MediaStatus
+from services.metadata.requests import Requests
+from services.metadata.sweeps import Sweeps
 from services.metadata.tasks import ClaimedTask, Tasks
 from services.metadata.uploads import UploadRequest, Uploads
 from services.metadata.views import Views
@@ -21,6 +24,7 @@ from services.runtime.ids import MediaId
 MAX_TIME_TO_LIVE: Final = timedelta(days=30)
 MAX_LEASE: Final = timedelta(hours=1)
 MAX_RETRY_AFTER: Final = timedelta(hours=1)
+MAX_SWEEPS: Final = 1_000
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -28,9 +32,22 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class MetadataServicer(MetadataServiceServicer):
     """Translates; see the contract in `metadata_service.proto`."""
 
-    def __init__(self, views: Views, uploads: Uploads, tasks: Tasks, publications: Publications) -> None:
+    def __init__(
+        self,
+        *,
+        views: Views,
+        uploads: Uploads,
+        quotas: Quotas,
+        sweeps: Sweeps,
+        requests: Requests,
+        tasks: Tasks,
+        publications: Publications,
+    ) -> None:
         self._views = views
         self._uploads = uploads
+        self._quotas = quotas
+        self._sweeps = sweeps
+        self._requests = requests
         self._tasks = tasks
         self._publications = publications
 
@@ -60,12 +77,15 @@ class MetadataServicer(MetadataServiceServicer):
                 type=from_pb.media_type(request.type),
                 filename=from_pb.name("filename", request.filename),
                 content_type=from_pb.name("content_type", request.content_type),
-                size_bytes=from_pb.positive("size_bytes", request.size_bytes),
-                part_size_bytes=from_pb.positive("part_size_bytes", request.part_size_bytes),
+                size_bytes=from_pb.not_negative("size_bytes", request.size_bytes),
+                part_size_bytes=from_pb.not_negative("part_size_bytes", request.part_size_bytes),
                 time_to_live=from_pb.duration("time_to_live", request.time_to_live, longest=MAX_TIME_TO_LIVE),
                 request_id=(
                     from_pb.name("request_id", request.request_id, longest=255) if request.request_id else None
                 ),
+                kind=from_pb.upload_kind(request.kind),
+                checksum_algorithm=from_pb.checksum_algorithm(request.checksum_algorithm),
+                checksum=from_pb.checksum(request.checksum),
             )
         )
         _note(semconv.MEDIA_ID, str(upload.media_id))
@@ -86,7 +106,12 @@ class MetadataServicer(MetadataServiceServicer):
     async def BeginComplete(self, request: pb.BeginCompleteRequest, context: _Context) -> pb.BeginCompleteResponse:
         """Moves an open upload to completing."""
         user_id = from_pb.user(request.user_id)
-        upload = await self._uploads.begin_complete(user_id, _media_id(request.media_id))
+        upload = await self._uploads.begin_complete(
+            user_id,
+            _media_id(request.media_id),
+            size_bytes=from_pb.not_negative("size_bytes", request.size_bytes),
+            checksum=from_pb.checksum(request.checksum),
+        )
         return pb.BeginCompleteResponse(upload=to_pb.upload(upload))
 
     async def ReopenUpload(self, request: pb.ReopenUploadRequest, context: _Context) -> pb.ReopenUploadResponse:
@@ -109,6 +134,62 @@ class MetadataServicer(MetadataServiceServicer):
         media, upload = await self._uploads.abort(user_id, _media_id(request.media_id), failure)
         return pb.AbortMediaResponse(media=to_pb.media(await self._views.of(media)), upload=to_pb.upload(upload))
 
+    async def GetQuota(self, request: pb.GetQuotaRequest, context: _Context) -> pb.GetQuotaResponse:
+        """Reads what an owner uses."""
+        return to_pb.quota(await self._quotas.get(from_pb.user(request.user_id)))
+
+    async def ClaimSweeps(self, request: pb.ClaimSweepsRequest, context: _Context) -> pb.ClaimSweepsResponse:
+        """Takes uploads that are to be looked after."""
+        limit = min(from_pb.positive("max_sweeps", request.max_sweeps), MAX_SWEEPS)
+        lease = from_pb.duration("lease", request.lease, longest=MAX_LEASE)
+        claimed = await self._sweeps.claim(limit, lease)
+        return pb.ClaimSweepsResponse(sweeps=[to_pb.sweep(sweep) for sweep in claimed])
+
+    async def FinishSweep(self, request: pb.FinishSweepRequest, context: _Context) -> pb.FinishSweepResponse:
+        """Says when an upload is to be looked after again."""
+        again_in = None
+        if request.HasField("again_in"):
+            again_in = from_pb.wait("again_in", request.again_in, longest=MAX_TIME_TO_LIVE)
+        await self._sweeps.finish(
+            _media_id(request.media_id), from_pb.upload_state(request.state), request.sweep_count, again_in
+        )
+        return pb.FinishSweepResponse()
+
+    async def FindOrphans(self, request: pb.FindOrphansRequest, context: _Context) -> pb.FindOrphansResponse:
+        """Says which multipart uploads belong to nothing."""
+        if len(request.uploads) > MAX_SWEEPS:
+            raise InvalidArgument(f"ask for up to {MAX_SWEEPS} uploads at once", details={"field": "uploads"})
+        stored = [(ids.parse_media_id(one.media_id), one.upload_id) for one in request.uploads]
+        orphans = await self._sweeps.orphans(stored)
+        return pb.FindOrphansResponse(
+            orphans=[pb.StoredUpload(media_id=str(media_id), upload_id=upload_id) for media_id, upload_id in orphans]
+        )
+
+    async def BeginRequest(self, request: pb.BeginRequestRequest, context: _Context) -> pb.BeginRequestResponse:
+        """Begins a request with an idempotency key."""
+        outcome = await self._requests.begin(
+            from_pb.user(request.user_id),
+            from_pb.name("idempotency_key", request.idempotency_key, longest=255),
+            from_pb.fingerprint(request.fingerprint),
+            lease=from_pb.duration("lease", request.lease, longest=MAX_LEASE),
+            keep=from_pb.duration("keep", request.keep, longest=MAX_TIME_TO_LIVE),
+        )
+        response = pb.BeginRequestResponse(operation_id=str(outcome.operation_id))
+        if outcome.answer is not None:
+            response.answer.ParseFromString(outcome.answer)
+        return response
+
+    async def EndRequest(self, request: pb.EndRequestRequest, context: _Context) -> pb.EndRequestResponse:
+        """Ends a request with an idempotency key."""
+        await self._requests.end(
+            from_pb.user(request.user_id),
+            from_pb.name("idempotency_key", request.idempotency_key, longest=255),
+            from_pb.operation_id(request.operation_id),
+            request.answer.SerializeToString() if request.HasField("answer") else None,
+            outcome_unknown=request.outcome_unknown,
+        )
+        return pb.EndRequestResponse()
+
     async def RecordPlan(self, request: pb.RecordPlanRequest, context: _Context) -> pb.RecordPlanResponse:
         """Records a plan and queues its tasks."""
         task_count = await self._tasks.record_plan(
@@ -116,6 +197,7 @@ class MetadataServicer(MetadataServiceServicer):
             request.generation,
             from_pb.json_object("source_json", request.source_json),
             from_pb.plan(request.tasks),
+            from_pb.media_type(request.type) if request.type else None,
         )
         _note(semconv.TASK_COUNT, task_count)
         return pb.RecordPlanResponse(task_count=task_count)

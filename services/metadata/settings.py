@@ -20,6 +20,14 @@ class MetadataSettings(DatabaseSettings, NatsSettings):
         900.0, gt=0, le=86_400, description="time for storage to put the parts together, whatever the upload's expiry"
     )
 
+    quota_bytes: int = Field(
+        1_000_000_000_000, ge=0, le=2**61, description="bytes of originals that an owner may have; 0 for any"
+    )
+    quota_media: int = Field(1_000_000, ge=0, le=2**61, description="media that an owner may have; 0 for any")
+    quota_open_uploads: int = Field(
+        1_000, ge=0, le=2**61, description="uploads of an owner that may be open at once; 0 for any"
+    )
+
     relay_connections: int = Field(4, ge=1, le=64, description="shards published at once, a database connection each")
     relay_batch: int = Field(256, ge=1, le=1_024, description="messages of one shard published at once")
     relay_poll_s: float = Field(1.0, gt=0, le=60, description="longest time between two looks at the outbox")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias, TypeVar
 
-from services.metadata.records import Failure, Media, MediaStatus, Task, TaskState, UploadState
+from services.metadata.records import Failure, Media, MediaStatus, Task, TaskState, UploadKind, UploadState
 from services.runtime.errors import FailedPrecondition, Stale
 
 MEDIA_MOVES: Final[Mapping[MediaStatus, frozenset[MediaStatus]]] = {
@@ -39,6 +39,11 @@ TASK_MOVES: Final[Mapping[TaskState, frozenset[TaskState]]] = {
 
 FINAL_MEDIA: Final = frozenset(status for status, after in MEDIA_MOVES.items() if not after)
 FINAL_TASKS: Final = frozenset(state for state, after in TASK_MOVES.items() if not after)
+
+FORM_LOOK_AFTER: Final = timedelta(seconds=1)
+"""Nobody tells when a form has arrived, hence somebody looks; a small file is there about as soon."""
+COMPLETING_LOOK_AFTER: Final = timedelta(seconds=60)
+"""A complete call that takes longer died: its servers let it run for half of that."""
 
 ATTEMPTS_EXHAUSTED: Final = Failure("attempts_exhausted", "Processing was tried several times and never finished.")
 UPLOAD_EXPIRED: Final = Failure("upload_expired", "The upload was not completed in time; please upload the file again.")
@@ -151,6 +156,23 @@ def check_generation(media: Media, generation: int) -> None:
         raise Stale(f"the media is {media.status} in generation {media.generation}", reason="GENERATION_STALE")
     if media.status is MediaStatus.UPLOADING:
         raise FailedPrecondition("the upload is not complete", reason="UPLOAD_NOT_COMPLETE")
+
+
+def look_after(kind: UploadKind, entered: UploadState) -> timedelta | None:
+    """When the objects of an upload are to be looked after, once it has entered a state; None where all must be well.
+
+    What an upload leaves behind can change for as long as its URLs live, hence an ended one is looked after as well:
+    one that was given up, to clear its objects away; a form's, since its URL takes the file again.
+    """
+    match entered:
+        case UploadState.OPEN:
+            return FORM_LOOK_AFTER if kind is UploadKind.FORM else None
+        case UploadState.COMPLETING:
+            return COMPLETING_LOOK_AFTER
+        case UploadState.COMPLETED:
+            return timedelta(0) if kind is UploadKind.FORM else None
+        case UploadState.ABORTED:
+            return timedelta(0)
 
 
 def check_upload_move(before: UploadState, after: UploadState) -> None:

@@ -15,7 +15,7 @@ import structlog
 from services.metadata import state
 from services.metadata.lifecycle import fail, lock_media
 from services.metadata.outbox import messages
-from services.metadata.records import Failure, Media, PlannedTask, Result, Task, TaskId, TaskState
+from services.metadata.records import Failure, Media, MediaType, PlannedTask, Result, Task, TaskId, TaskState
 from services.metadata.state import RetryPolicy
 from services.metadata.store import Store, Transaction
 from services.runtime import ids, telemetry
@@ -42,9 +42,21 @@ class Tasks:
     policy: RetryPolicy
 
     async def record_plan(
-        self, media_id: MediaId, generation: int, source_json: str, planned: Sequence[PlannedTask]
+        self,
+        media_id: MediaId,
+        generation: int,
+        source_json: str,
+        planned: Sequence[PlannedTask],
+        type: MediaType | None = None,
     ) -> int:
         """Records a plan and queues its tasks; the first plan of a generation stays.
+
+        Args:
+            media_id: the media.
+            generation: the one that is planned.
+            source_json: what its original was found to be.
+            planned: the tasks, at least one.
+            type: what the bytes are; None leaves what was claimed.
 
         Returns:
             How many tasks the recorded plan has.
@@ -60,7 +72,7 @@ class Tasks:
                 task_count, _ = await transaction.tasks.count(media)
                 return task_count
             tasks = [(TaskId(ids.new_id(media.shard)), task) for task in planned]
-            await transaction.media.record_plan(media, source_json)
+            await transaction.media.record_plan(media, source_json, type)
             await transaction.tasks.insert(media, tasks)
             await transaction.outbox.add(
                 [

@@ -9,13 +9,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from media.v1 import media_pb2, metadata_service_pb2
 from services.metadata.records import (
+    ChecksumAlgorithm,
     Media,
     MediaStatus,
     MediaType,
+    Quota,
     Rendition,
+    Sweep,
     Task,
     Thumbnail,
     Upload,
+    UploadKind,
     UploadState,
 )
 from services.metadata.views import MediaView
@@ -27,7 +31,17 @@ STATUSES: Final = {
     MediaStatus.PUBLISHED: media_pb2.MEDIA_STATUS_PUBLISHED,
     MediaStatus.FAILED: media_pb2.MEDIA_STATUS_FAILED,
 }
-_UPLOAD_STATES: Final = {
+KINDS: Final = {
+    UploadKind.MULTIPART: media_pb2.UPLOAD_KIND_MULTIPART,
+    UploadKind.PUT: media_pb2.UPLOAD_KIND_PUT,
+    UploadKind.FORM: media_pb2.UPLOAD_KIND_FORM,
+}
+ALGORITHMS: Final = {
+    None: media_pb2.CHECKSUM_ALGORITHM_UNSPECIFIED,
+    ChecksumAlgorithm.CRC32C: media_pb2.CHECKSUM_ALGORITHM_CRC32C,
+    ChecksumAlgorithm.SHA256: media_pb2.CHECKSUM_ALGORITHM_SHA256,
+}
+UPLOAD_STATES: Final = {
     UploadState.OPEN: metadata_service_pb2.UPLOAD_STATE_OPEN,
     UploadState.COMPLETING: metadata_service_pb2.UPLOAD_STATE_COMPLETING,
     UploadState.COMPLETED: metadata_service_pb2.UPLOAD_STATE_COMPLETED,
@@ -85,11 +99,20 @@ def media(view: MediaView) -> media_pb2.Media:
         ],
         trace_id=_trace_id(record),
     )
+    if _is_verified(record):
+        message.checksum_algorithm = ALGORITHMS[record.checksum_algorithm]
+        message.checksum = record.checksum or ""
     if record.published_at is not None:
         message.published_at.CopyFrom(timestamp(record.published_at))
     if record.failure is not None:
         message.failure.CopyFrom(media_pb2.Failure(reason=record.failure.reason, message=record.failure.message))
     return message
+
+
+def _is_verified(media: Media) -> bool:
+    """Whether the bytes were found to have the checksum: by storage as it joined them, at the latest by the planner."""
+    is_known_to_storage = media.checksum_algorithm is ChecksumAlgorithm.CRC32C and media.original_etag is not None
+    return media.checksum is not None and (is_known_to_storage or media.planned_at is not None)
 
 
 def _trace_id(media: Media) -> str:
@@ -133,10 +156,36 @@ def upload(session: Upload) -> metadata_service_pb2.Upload:
         upload_id=session.upload_id or "",
         size_bytes=session.size_bytes,
         part_size_bytes=session.part_size_bytes,
-        state=_UPLOAD_STATES[session.state],
+        state=UPLOAD_STATES[session.state],
         expires_at=timestamp(session.expires_at),
         content_type=session.content_type,
         traceparent=session.traceparent,
+        kind=KINDS[session.kind],
+        checksum_algorithm=ALGORITHMS[session.checksum_algorithm],
+        checksum=session.checksum or "",
+        type=TYPES[session.type],
+    )
+
+
+def sweep(claimed: Sweep) -> metadata_service_pb2.Sweep:
+    """An upload that is to be looked after."""
+    return metadata_service_pb2.Sweep(
+        upload=upload(claimed.upload),
+        media_failed=claimed.media_failed,
+        sweep_count=claimed.count,
+        in_state_for=duration(claimed.in_state_for),
+    )
+
+
+def quota(value: Quota) -> metadata_service_pb2.GetQuotaResponse:
+    """What an owner uses; no limit is 0."""
+    return metadata_service_pb2.GetQuotaResponse(
+        used_bytes=value.used.bytes,
+        limit_bytes=value.limit_bytes or 0,
+        media_count=value.used.media,
+        media_limit=value.media_limit or 0,
+        open_upload_count=value.used.open_uploads,
+        open_upload_limit=value.open_upload_limit or 0,
     )
 
 

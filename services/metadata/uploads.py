@@ -1,5 +1,6 @@
 """From the intent to upload to a pinned original."""
 
+import base64
 import secrets
 import string
 from dataclasses import dataclass
@@ -14,11 +15,24 @@ from services.metadata.lifecycle import (
     lock_media,
     lock_owned_media,
     media_not_found,
+    move_upload,
     upload_of,
 )
 from services.metadata.outbox import messages
-from services.metadata.records import Failure, Media, MediaType, NewMedia, Original, Upload, UploadState
-from services.metadata.state import check_upload_move
+from services.metadata.quotas import reserve
+from services.metadata.records import (
+    Amount,
+    ChecksumAlgorithm,
+    Failure,
+    Media,
+    MediaType,
+    NewMedia,
+    Original,
+    Upload,
+    UploadKind,
+    UploadState,
+)
+from services.metadata.state import check_upload_move, look_after
 from services.metadata.store import Store, Transaction
 from services.runtime import ids, telemetry
 from services.runtime.errors import FailedPrecondition, InvalidArgument
@@ -34,7 +48,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """What a client asks for; sizes in bytes, `request_id` None for none."""
+    """What a client asks for; sizes in bytes, 0 where they are not known; None for no request id and no checksum."""
 
     user_id: UserId
     type: MediaType
@@ -44,6 +58,9 @@ class UploadRequest:
     part_size_bytes: int
     time_to_live: timedelta
     request_id: str | None
+    kind: UploadKind
+    checksum_algorithm: ChecksumAlgorithm | None
+    checksum: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +71,28 @@ class Uploads:
         store: where all of it is kept.
         completing_grace: how long a complete call may be under way before the deadline of the media counts again.
         processing_limit: how long processing may take before the media fails.
+        limits: quota of an owner that has none of their own.
     """
 
     store: Store
     completing_grace: timedelta
     processing_limit: timedelta
+    limits: Amount
 
     async def create(self, request: UploadRequest) -> Upload:
         """Records the intent to upload; a repeat with the same request id answers with the first record.
 
         Raises:
             InvalidArgument: the request id was used for something else.
+            ResourceExhausted: the owner's quota is used up.
         """
         new = _new_media(request)
 
         async def work(transaction: Transaction) -> Upload:
             if await transaction.media.insert(new):
-                await transaction.uploads.insert(new)
+                await transaction.uploads.insert(new, look_after(new.kind, UploadState.OPEN))
+                wanted = Amount(bytes=new.size_bytes, media=1, open_uploads=1)
+                await reserve(transaction, new.user_id, wanted, self.limits)
                 return await upload_of(transaction, new.media_id)
             first = await _first(transaction, new)
             upload = await upload_of(transaction, first.media_id)
@@ -101,11 +123,20 @@ class Uploads:
             raise media_not_found()
         return upload
 
-    async def begin_complete(self, user_id: UserId, media_id: MediaId) -> Upload:
+    async def begin_complete(
+        self, user_id: UserId, media_id: MediaId, *, size_bytes: int = 0, checksum: str | None = None
+    ) -> Upload:
         """Moves an open session to completing; one that is completing or completed is answered as it is.
+
+        Args:
+            user_id: the owner who asks.
+            media_id: the media.
+            size_bytes: what storage holds, where no size was claimed; 0 otherwise.
+            checksum: of the whole, where none was given before.
 
         Raises:
             FailedPrecondition: it was aborted, or its time is up.
+            ResourceExhausted: what storage holds is more than the owner's quota allows.
         """
         check_owner_shard(user_id, media_id)
 
@@ -118,12 +149,26 @@ class Uploads:
                 check_upload_move(upload.state, UploadState.COMPLETING)
                 if upload.expired:
                     raise FailedPrecondition("the upload was not completed in time", reason="UPLOAD_EXPIRED")
-                await transaction.uploads.move(upload, UploadState.COMPLETING)
+                await move_upload(transaction, upload, UploadState.COMPLETING)
+            await self._measure(transaction, media, upload, size_bytes, checksum)
             # A repeat counts as a sign of life: storage may take its time over many parts.
             await transaction.media.set_deadline(media, wait=self.completing_grace, not_before=upload.expires_at)
             return await upload_of(transaction, media_id)
 
         return await self.store.transaction(work)
+
+    async def _measure(
+        self, transaction: Transaction, media: Media, upload: Upload, size_bytes: int, checksum: str | None
+    ) -> None:
+        """Keeps a size and a checksum that were not known before; the quota follows the size."""
+        measured_bytes = media.size_bytes if upload.size_bytes else size_bytes
+        more_bytes = measured_bytes - media.size_bytes
+        if more_bytes > 0:
+            await reserve(transaction, media.user_id, Amount(bytes=more_bytes), self.limits)
+        elif more_bytes < 0:
+            await transaction.quotas.release(media.user_id, Amount(bytes=-more_bytes))
+        if more_bytes or checksum:
+            await transaction.media.measure(media, measured_bytes, checksum)
 
     async def reopen(self, media_id: MediaId) -> Upload:
         """Gives a completing session back to open; any other is answered as it is."""
@@ -132,7 +177,7 @@ class Uploads:
             media = await lock_media(transaction, media_id)
             upload = await upload_of(transaction, media_id)
             if upload.state is UploadState.COMPLETING:
-                await transaction.uploads.move(upload, UploadState.OPEN)
+                await move_upload(transaction, upload, UploadState.OPEN)
                 await transaction.media.set_deadline(media, wait=timedelta(0), not_before=upload.expires_at)
             return await upload_of(transaction, media_id)
 
@@ -159,10 +204,12 @@ class Uploads:
                     raise FailedPrecondition("another original is pinned", reason="ORIGINAL_DIFFERS")
                 return media
             check_upload_move(upload.state, UploadState.COMPLETED)
-            await transaction.uploads.move(upload, UploadState.COMPLETED)
+            await move_upload(transaction, upload, UploadState.COMPLETED)
             await transaction.media.begin_processing(media, original.etag, original.size_bytes, self.processing_limit)
+            ended = Amount(bytes=media.size_bytes - original.size_bytes, open_uploads=1)
+            await transaction.quotas.release(media.user_id, ended)
             media = await lock_media(transaction, media_id)
-            await transaction.outbox.add([messages.uploaded(media)])
+            await transaction.outbox.add([messages.uploaded(media, _unverified_sha256(upload))])
             _log.info("processing_began", media_id=str(media_id), size_bytes=original.size_bytes)
             return media
 
@@ -216,7 +263,17 @@ def _new_media(request: UploadRequest) -> NewMedia:
         s3_key=f"{folder}/original",
         delivery_prefix=f"{folder}/1/{new_token()}",
         traceparent=telemetry.trace_headers().get("traceparent", ""),
+        kind=request.kind,
+        checksum_algorithm=request.checksum_algorithm,
+        checksum=request.checksum,
     )
+
+
+def _unverified_sha256(upload: Upload) -> bytes:
+    """The SHA-256 of the whole that storage could not verify: joining parts, it knows only those of the parts."""
+    if upload.checksum is None or upload.checksum_algorithm is not ChecksumAlgorithm.SHA256:
+        return b""
+    return base64.b64decode(upload.checksum) if upload.kind is UploadKind.MULTIPART else b""
 
 
 def new_token() -> str:
@@ -234,8 +291,8 @@ async def _first(transaction: Transaction, new: NewMedia) -> Media:
 
 
 def _check_same(first: Media, upload: Upload, request: UploadRequest) -> None:
-    asked = (request.type, request.filename, request.content_type, request.size_bytes)
-    if asked != (first.type, first.filename, first.content_type, upload.size_bytes):
+    asked = (request.filename, request.content_type, request.size_bytes, request.kind, request.checksum_algorithm)
+    if asked != (first.filename, first.content_type, upload.size_bytes, upload.kind, first.checksum_algorithm):
         raise InvalidArgument(
             "request_id was used for another upload", reason="REQUEST_ID_REUSED", details={"field": "request_id"}
         )

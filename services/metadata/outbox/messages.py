@@ -19,8 +19,8 @@ _TYPES: Final = {
 }
 
 
-def uploaded(media: Media) -> Message:
-    """The original is pinned: plan it."""
+def uploaded(media: Media, expected_sha256: bytes = b"") -> Message:
+    """The original is pinned: plan it, if it has the SHA-256 that its owner gave (empty for none)."""
     original = media.original
     event = events_pb2.MediaUploaded(
         media_id=str(media.media_id),
@@ -28,6 +28,7 @@ def uploaded(media: Media) -> Message:
         generation=media.generation,
         type=_TYPES[media.type],
         original=media_pb2.Original(s3_key=original.s3_key, etag=original.etag, size_bytes=original.size_bytes),
+        expected_sha256=expected_sha256,
     )
     return _message(media, "media.uploaded", event.SerializeToString())
 

@@ -4,9 +4,9 @@
 -- A new media; nothing happens when the id, or the owner's request id, is there already. Answers the id if it is new.
 INSERT INTO media (
     shard, media_id, user_id, request_id, type, status, s3_key, size_bytes, filename, content_type, delivery_prefix,
-    traceparent, deadline_at
+    traceparent, deadline_at, checksum_algorithm, checksum
 )
-VALUES ($1, $2, $3, $4, $5, 'uploading', $6, $7, $8, $9, $10, $11, now() + $12::interval)
+VALUES ($1, $2, $3, $4, $5, 'uploading', $6, $7, $8, $9, $10, $11, now() + $12::interval, $13, $14)
 ON CONFLICT DO NOTHING
 RETURNING media_id;
 
@@ -14,7 +14,7 @@ RETURNING media_id;
 -- The media that an owner's idempotency key made.
 SELECT shard, media_id, user_id, type, status, generation, s3_key, size_bytes, filename, content_type, original_etag,
        delivery_prefix, source, s3_manifest_key, failure_reason, failure_message, traceparent, created_at, updated_at,
-       planned_at, published_at
+       planned_at, published_at, checksum_algorithm, checksum
 FROM media
 WHERE shard = $1 AND user_id = $2 AND request_id = $3;
 
@@ -23,7 +23,7 @@ WHERE shard = $1 AND user_id = $2 AND request_id = $3;
 -- the key alone, so that rows which refer to the media may be inserted meanwhile.
 SELECT shard, media_id, user_id, type, status, generation, s3_key, size_bytes, filename, content_type, original_etag,
        delivery_prefix, source, s3_manifest_key, failure_reason, failure_message, traceparent, created_at, updated_at,
-       planned_at, published_at
+       planned_at, published_at, checksum_algorithm, checksum
 FROM media
 WHERE shard = $1 AND media_id = $2
 FOR NO KEY UPDATE;
@@ -32,7 +32,7 @@ FOR NO KEY UPDATE;
 -- One media, as it is.
 SELECT shard, media_id, user_id, type, status, generation, s3_key, size_bytes, filename, content_type, original_etag,
        delivery_prefix, source, s3_manifest_key, failure_reason, failure_message, traceparent, created_at, updated_at,
-       planned_at, published_at
+       planned_at, published_at, checksum_algorithm, checksum
 FROM media
 WHERE shard = $1 AND media_id = $2;
 
@@ -40,7 +40,7 @@ WHERE shard = $1 AND media_id = $2;
 -- One media of one owner.
 SELECT shard, media_id, user_id, type, status, generation, s3_key, size_bytes, filename, content_type, original_etag,
        delivery_prefix, source, s3_manifest_key, failure_reason, failure_message, traceparent, created_at, updated_at,
-       planned_at, published_at
+       planned_at, published_at, checksum_algorithm, checksum
 FROM media
 WHERE shard = $1 AND user_id = $2 AND media_id = $3;
 
@@ -48,7 +48,7 @@ WHERE shard = $1 AND user_id = $2 AND media_id = $3;
 -- An owner's newest media; $3 NULL means in any status.
 SELECT shard, media_id, user_id, type, status, generation, s3_key, size_bytes, filename, content_type, original_etag,
        delivery_prefix, source, s3_manifest_key, failure_reason, failure_message, traceparent, created_at, updated_at,
-       planned_at, published_at
+       planned_at, published_at, checksum_algorithm, checksum
 FROM media
 WHERE shard = $1 AND user_id = $2 AND ($3::text IS NULL OR status = $3)
 ORDER BY created_at DESC, media_id DESC
@@ -58,7 +58,7 @@ LIMIT $4;
 -- The same, from below a position ($4, $5) on. Two queries rather than one with a condition, so that the index serves both.
 SELECT shard, media_id, user_id, type, status, generation, s3_key, size_bytes, filename, content_type, original_etag,
        delivery_prefix, source, s3_manifest_key, failure_reason, failure_message, traceparent, created_at, updated_at,
-       planned_at, published_at
+       planned_at, published_at, checksum_algorithm, checksum
 FROM media
 WHERE shard = $1 AND user_id = $2 AND ($3::text IS NULL OR status = $3) AND (created_at, media_id) < ($4, $5)
 ORDER BY created_at DESC, media_id DESC
@@ -70,6 +70,12 @@ UPDATE media
 SET deadline_at = greatest($4, now() + $3::interval), updated_at = now()
 WHERE shard = $1 AND media_id = $2 AND status = 'uploading';
 
+-- name: measure
+-- What storage holds of an upload whose size was not known ($3), and its checksum ($4, NULL for none) where none was given.
+UPDATE media
+SET size_bytes = $3, checksum = coalesce(checksum, $4), updated_at = now()
+WHERE shard = $1 AND media_id = $2 AND status = 'uploading';
+
 -- name: begin_processing
 -- Pins the original.
 UPDATE media
@@ -77,9 +83,9 @@ SET status = 'processing', original_etag = $3, size_bytes = $4, deadline_at = no
 WHERE shard = $1 AND media_id = $2 AND status = 'uploading';
 
 -- name: record_plan
--- What the original was found to be.
+-- What the original was found to be; its type by its bytes ($5, NULL to leave what was claimed).
 UPDATE media
-SET source = $4, planned_at = now(), updated_at = now()
+SET source = $4, type = coalesce($5, type), planned_at = now(), updated_at = now()
 WHERE shard = $1 AND media_id = $2 AND generation = $3 AND status = 'processing';
 
 -- name: fail_media

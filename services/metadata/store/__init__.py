@@ -1,4 +1,4 @@
-"""PostgreSQL, behind nouns: a transaction offers `media`, `uploads`, `tasks` and `outbox`, and nothing else.
+"""PostgreSQL, behind nouns: a transaction offers a table for each of them, and nothing else.
 
 SQL lives in `sql/`, by name. This package alone knows how values become columns; what may follow what is decided
 elsewhere, under the row lock that `media.lock` takes.
@@ -15,6 +15,8 @@ import asyncpg
 from services.metadata.store import queries
 from services.metadata.store.media import MediaTable
 from services.metadata.store.outbox import CHANNEL, OutboxTable
+from services.metadata.store.quotas import QuotaTable
+from services.metadata.store.requests import RequestTable
 from services.metadata.store.tasks import TaskTable
 from services.metadata.store.uploads import UploadTable
 from services.runtime.database import Connection, Database
@@ -38,8 +40,10 @@ class Transaction:
 
     media: MediaTable
     uploads: UploadTable
+    quotas: QuotaTable
     tasks: TaskTable
     outbox: OutboxTable
+    requests: RequestTable
 
 
 class Store:
@@ -64,8 +68,10 @@ class Store:
                 Transaction(
                     media=MediaTable(connection),
                     uploads=UploadTable(connection),
+                    quotas=QuotaTable(connection),
                     tasks=TaskTable(connection),
                     outbox=OutboxTable(connection),
+                    requests=RequestTable(connection),
                 )
             )
 

@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from services.metadata.pages import Position
-from services.metadata.records import Failure, Media, MediaStatus, MediaType, NewMedia
+from services.metadata.records import ChecksumAlgorithm, Failure, Media, MediaStatus, MediaType, NewMedia
 from services.metadata.store import queries
 from services.runtime.database import Connection
 from services.runtime.ids import MediaId, Shard, UserId, shard_of_id
@@ -37,6 +37,8 @@ class MediaTable:
             new.delivery_prefix,
             new.traceparent,
             new.time_to_live,
+            new.checksum_algorithm,
+            new.checksum,
         )
         return inserted is not None
 
@@ -73,15 +75,21 @@ class MediaTable:
         """Lets an upload wait so much longer, and at least until a time."""
         await self._connection.execute(_SQL["set_deadline"], media.shard, media.media_id, wait, not_before)
 
+    async def measure(self, media: Media, size_bytes: int, checksum: str | None) -> None:
+        """Keeps what became known of an upload after it began."""
+        await self._connection.execute(_SQL["measure"], media.shard, media.media_id, size_bytes, checksum)
+
     async def begin_processing(self, media: Media, etag: str, size_bytes: int, time_limit: timedelta) -> None:
         """Pins the original and moves the media to processing, which must end within a time."""
         await self._connection.execute(
             _SQL["begin_processing"], media.shard, media.media_id, etag, size_bytes, time_limit
         )
 
-    async def record_plan(self, media: Media, source_json: str) -> None:
+    async def record_plan(self, media: Media, source_json: str, type: MediaType | None) -> None:
         """Keeps what the original was found to be."""
-        await self._connection.execute(_SQL["record_plan"], media.shard, media.media_id, media.generation, source_json)
+        await self._connection.execute(
+            _SQL["record_plan"], media.shard, media.media_id, media.generation, source_json, type
+        )
 
     async def fail(self, media: Media, failure: Failure) -> None:
         """Moves the media to failed."""
@@ -111,6 +119,7 @@ def _media(row: asyncpg.Record | None) -> Media | None:
 
 def _from_row(row: asyncpg.Record) -> Media:
     reason = row["failure_reason"]
+    algorithm = row["checksum_algorithm"]
     return Media(
         shard=Shard(row["shard"]),
         media_id=MediaId(row["media_id"]),
@@ -132,4 +141,6 @@ def _from_row(row: asyncpg.Record) -> Media:
         updated_at=row["updated_at"],
         planned_at=row["planned_at"],
         published_at=row["published_at"],
+        checksum_algorithm=None if algorithm is None else ChecksumAlgorithm(algorithm),
+        checksum=row["checksum"],
     )

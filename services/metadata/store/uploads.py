@@ -1,10 +1,12 @@
 """The table `uploads`."""
 
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 import asyncpg
 
-from services.metadata.records import NewMedia, Upload, UploadState
+from services.metadata.records import ChecksumAlgorithm, MediaType, NewMedia, Upload, UploadKind, UploadState
 from services.metadata.store import queries
 from services.runtime.database import Connection
 from services.runtime.ids import MediaId, Shard, UserId, shard_of_id
@@ -18,10 +20,17 @@ class UploadTable:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def insert(self, new: NewMedia) -> None:
+    async def insert(self, new: NewMedia, sweep_after: timedelta | None) -> None:
         """Opens the session of a new media."""
         await self._connection.execute(
-            _SQL["insert_upload"], new.shard, new.media_id, new.size_bytes, new.part_size_bytes, new.time_to_live
+            _SQL["insert_upload"],
+            new.shard,
+            new.media_id,
+            new.size_bytes,
+            new.part_size_bytes,
+            new.time_to_live,
+            new.kind,
+            sweep_after,
         )
 
     async def find(self, media_id: MediaId) -> Upload | None:
@@ -37,14 +46,39 @@ class UploadTable:
         """Keeps storage's identifier if the session is open and has none."""
         await self._connection.execute(_SQL["attach_upload"], shard_of_id(media_id), media_id, upload_id)
 
-    async def move(self, upload: Upload, state: UploadState) -> None:
-        """Moves a session to another state."""
-        await self._connection.execute(_SQL["move_upload"], upload.shard, upload.media_id, upload.state, state)
+    async def move(self, upload: Upload, state: UploadState, sweep_after: timedelta | None) -> None:
+        """Moves a session to another state, which is to be looked after in a while; None: never."""
+        await self._connection.execute(
+            _SQL["move_upload"], upload.shard, upload.media_id, upload.state, state, sweep_after
+        )
+
+    async def sweep_later(self, media_id: MediaId, wait: timedelta) -> None:
+        """Has a session looked after in a while."""
+        await self._connection.execute(_SQL["sweep_later"], shard_of_id(media_id), media_id, wait)
+
+    async def due_sweeps(self, limit: int) -> Sequence[MediaId]:
+        """Sessions of all shards that are to be looked after, the longest waiting first."""
+        return [MediaId(row["media_id"]) for row in await self._connection.fetch(_SQL["due_sweeps"], limit)]
+
+    async def claim_sweep(self, media_id: MediaId, lease: timedelta) -> tuple[int, timedelta] | None:
+        """Takes one of them for a while: how often that happened in its state, and since when it is in it."""
+        row = await self._connection.fetchrow(_SQL["claim_sweep"], shard_of_id(media_id), media_id, lease)
+        return None if row is None else (row["sweep_count"], row["in_state_for"])
+
+    async def finish_sweep(self, media_id: MediaId, state: UploadState, count: int, again_in: timedelta | None) -> None:
+        """Says when it is to be looked after again, unless that claim was overtaken."""
+        await self._connection.execute(_SQL["finish_sweep"], shard_of_id(media_id), media_id, state, count, again_in)
+
+    async def live(self, shard: Shard, media_ids: Sequence[MediaId]) -> Mapping[MediaId, str | None]:
+        """Those of some media of a shard whose session is under way, with storage's identifier of it."""
+        rows = await self._connection.fetch(_SQL["live_uploads"], shard, media_ids)
+        return {MediaId(row["media_id"]): row["upload_id"] for row in rows}
 
 
 def _upload(row: asyncpg.Record | None) -> Upload | None:
     if row is None:
         return None
+    algorithm = row["checksum_algorithm"]
     return Upload(
         shard=Shard(row["shard"]),
         media_id=MediaId(row["media_id"]),
@@ -58,4 +92,8 @@ def _upload(row: asyncpg.Record | None) -> Upload | None:
         state=UploadState(row["state"]),
         expires_at=row["expires_at"],
         expired=row["expired"],
+        kind=UploadKind(row["kind"]),
+        type=MediaType(row["type"]),
+        checksum_algorithm=None if algorithm is None else ChecksumAlgorithm(algorithm),
+        checksum=row["checksum"],
     )

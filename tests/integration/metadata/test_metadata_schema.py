@@ -16,7 +16,7 @@ from services.metadata.settings import MetadataSettings
 from services.metadata.store import queries
 from tests.integration.metadata.calls import Sql
 
-TABLES = ("media", "uploads", "tasks", "renditions", "thumbnails", "outbox")
+TABLES = ("media", "uploads", "quotas", "tasks", "renditions", "thumbnails", "outbox", "requests")
 SAMPLES: dict[str, object] = {
     "int4": 7,
     "int8": 7,
@@ -33,7 +33,7 @@ TEXTS = {"media": "failed", "uploads": "open"}
 """A planner that knows the check constraints reads nothing at all for a state that does not exist."""
 WITH_A_SHARD = {
     f"{noun}.{name}": sql
-    for noun in ("media", "uploads", "tasks", "outbox")
+    for noun in ("media", "uploads", "quotas", "tasks", "outbox", "requests")
     for name, sql in queries.load(noun).items()
     if "shard = $1" in sql
 }

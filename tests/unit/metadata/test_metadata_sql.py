@@ -6,7 +6,7 @@ import pytest
 
 from services.metadata.store import queries
 
-TABLES = ("media", "uploads", "tasks", "renditions", "thumbnails", "outbox")
+TABLES = ("media", "uploads", "quotas", "tasks", "renditions", "thumbnails", "outbox", "requests")
 ALL = {
     f"{path.stem}.{name}": sql
     for path in queries.DIRECTORY.glob("*.sql")
@@ -14,6 +14,8 @@ ALL = {
 }
 ACROSS_SHARDS = {
     "media.overdue_media",
+    "uploads.due_sweeps",
+    "requests.expired_requests",
     "tasks.expired_leases",
     "outbox.due_shards",
     "outbox.overdue",

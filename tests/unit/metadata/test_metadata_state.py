@@ -48,6 +48,8 @@ def media_in(status: MediaStatus, generation: int = 1) -> Media:
         updated_at=NOW,
         planned_at=NOW,
         published_at=None,
+        checksum_algorithm=None,
+        checksum=None,
     )
 
 

@@ -1089,15 +1089,20 @@ class EndRequestRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
+    OUTCOME_UNKNOWN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Who asked."""
     idempotency_key: _builtins.str
     """The client's key."""
     operation_id: _builtins.str
     """As `BeginRequest` answered; fences."""
+    outcome_unknown: _builtins.bool
+    """Without an answer: whether the request may have taken effect all the same. The key then stays bound to it, and a repeat is
+    carried out under the same `operation_id`; otherwise the key is free again.
+    """
     @_builtins.property
     def answer(self) -> Global___StoredAnswer:
-        """What is answered to repeats; unset when nothing took effect, so that the key is free again."""
+        """What is answered to repeats; unset when there is nothing to keep."""
 
     def __init__(
         self,
@@ -1106,10 +1111,11 @@ class EndRequestRequest(_message.Message):
         idempotency_key: _builtins.str = ...,
         operation_id: _builtins.str = ...,
         answer: Global___StoredAnswer | None = ...,
+        outcome_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "idempotency_key", b"idempotency_key", "operation_id", b"operation_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "idempotency_key", b"idempotency_key", "operation_id", b"operation_id", "outcome_unknown", b"outcome_unknown", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -264,7 +264,7 @@ class MetadataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EndRequest(self, request, context):
-        """Keeps the answer to a request that was begun, or forgets that it began when there is none to keep.
+        """Keeps the answer to a request that was begun, or lets repeats be carried out when there is none to keep.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -72,7 +72,7 @@ class MetadataServiceStub:
     INVALID_ARGUMENT when the key was used for another request; FAILED_PRECONDITION while the first one is under way.
     """
     EndRequest: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.EndRequestRequest, _metadata_service_pb2.EndRequestResponse]
-    """Keeps the answer to a request that was begun, or forgets that it began when there is none to keep."""
+    """Keeps the answer to a request that was begun, or lets repeats be carried out when there is none to keep."""
     RecordPlan: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.RecordPlanRequest, _metadata_service_pb2.RecordPlanResponse]
     """Records the plan of a generation and queues its tasks, once. ABORTED when the generation is stale or final."""
     ClaimTask: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.ClaimTaskRequest, _metadata_service_pb2.ClaimTaskResponse]
@@ -134,7 +134,7 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     INVALID_ARGUMENT when the key was used for another request; FAILED_PRECONDITION while the first one is under way.
     """
     EndRequest: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.EndRequestRequest, _metadata_service_pb2.EndRequestResponse]  # type: ignore[assignment]
-    """Keeps the answer to a request that was begun, or forgets that it began when there is none to keep."""
+    """Keeps the answer to a request that was begun, or lets repeats be carried out when there is none to keep."""
     RecordPlan: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.RecordPlanRequest, _metadata_service_pb2.RecordPlanResponse]  # type: ignore[assignment]
     """Records the plan of a generation and queues its tasks, once. ABORTED when the generation is stale or final."""
     ClaimTask: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.ClaimTaskRequest, _metadata_service_pb2.ClaimTaskResponse]  # type: ignore[assignment]
@@ -283,7 +283,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_service_pb2.EndRequestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_service_pb2.EndRequestResponse, _abc.Awaitable[_metadata_service_pb2.EndRequestResponse]]:
-        """Keeps the answer to a request that was begun, or forgets that it began when there is none to keep."""
+        """Keeps the answer to a request that was begun, or lets repeats be carried out when there is none to keep."""
 
     @_abc_1.abstractmethod
     def RecordPlan(

@@ -1,0 +1,108 @@
+"""The table `requests`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from services.metadata.store import queries
+from services.runtime.database import Connection
+from services.runtime.ids import Shard, UserId, shard_of_user
+
+_SQL: Final = queries.load("requests")
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A request that carries a key, as it begins.
+
+    Attributes:
+        fingerprint: of what is asked.
+        operation_id: names it for all time.
+        claim_id: names this attempt to carry it out.
+        lease: how long the attempt keeps others out.
+        keep: how long the key is remembered.
+    """
+
+    user_id: UserId
+    idempotency_key: str
+    fingerprint: bytes
+    operation_id: UUID
+    claim_id: UUID
+    lease: timedelta
+    keep: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a key.
+
+    Attributes:
+        answer: what repeats are answered; None before.
+        expired: whether the key was kept long enough.
+        lease_left: how long its latest attempt keeps others out.
+    """
+
+    fingerprint: bytes
+    operation_id: UUID
+    claim_id: UUID
+    answer: bytes | None
+    expired: bool
+    lease_left: timedelta
+
+
+class RequestTable:
+    """Requests with idempotency keys, within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def insert(self, began: Began) -> bool:
+        """Adds a request; False when its key is known."""
+        return await self._connection.fetchval(_SQL["begin_request"], *_values(began)) is not None
+
+    async def lock(self, user_id: UserId, idempotency_key: str) -> Known | None:
+        """What is known of a key, held until the transaction ends."""
+        row = await self._connection.fetchrow(_SQL["lock_request"], *_key(user_id, idempotency_key))
+        return None if row is None else Known(*row)
+
+    async def take(self, began: Began) -> None:
+        """Has another attempt carry a request out."""
+        await self._connection.execute(_SQL["take_request"], *_values(began))
+
+    async def answer(self, user_id: UserId, idempotency_key: str, operation_id: UUID, answer: bytes) -> None:
+        """Keeps the answer to an operation, unless there is one."""
+        await self._connection.execute(_SQL["answer_request"], *_key(user_id, idempotency_key), operation_id, answer)
+
+    async def yield_(self, user_id: UserId, idempotency_key: str, operation_id: UUID) -> None:
+        """Lets others carry an operation out."""
+        await self._connection.execute(_SQL["yield_request"], *_key(user_id, idempotency_key), operation_id)
+
+    async def drop(self, user_id: UserId, idempotency_key: str, operation_id: UUID) -> None:
+        """Forgets an operation that took no effect."""
+        await self._connection.execute(_SQL["drop_request"], *_key(user_id, idempotency_key), operation_id)
+
+    async def expired(self, limit: int) -> Sequence[tuple[UserId, str]]:
+        """Keys of all shards that were kept long enough, with their owners."""
+        rows = await self._connection.fetch(_SQL["expired_requests"], limit)
+        return [(UserId(row["user_id"]), row["idempotency_key"]) for row in rows]
+
+    async def forget(self, user_id: UserId, idempotency_key: str) -> None:
+        """Forgets one of them."""
+        await self._connection.execute(_SQL["forget_request"], *_key(user_id, idempotency_key))
+
+
+def _key(user_id: UserId, idempotency_key: str) -> tuple[Shard, UserId, str]:
+    return shard_of_user(user_id), user_id, idempotency_key
+
+
+def _values(began: Began) -> tuple[object, ...]:
+    return (
+        *_key(began.user_id, began.idempotency_key),
+        began.fingerprint,
+        began.operation_id,
+        began.claim_id,
+        began.lease,
+        began.keep,
+    )
