@@ -9,13 +9,14 @@ from typing import Final
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from gateway import auth, clients, problems
 from gateway.dependencies import Parts
 from gateway.feed import Feed
-from gateway.middleware import BodyLimit, Envelope, is_quiet, security_headers
+from gateway.middleware import BodyLimit, Envelope, PathTokens, is_quiet, security_headers
 from gateway.routes import events, health, media, pages, uploads
 from gateway.settings import GatewaySettings
 from gateway.views import Addresses
@@ -26,6 +27,20 @@ BODY_BYTES: Final = 65_536
 _DRAIN_S: Final = 5
 _BACKLOG: Final = 2_048
 """Connections that may wait to be accepted in a burst."""
+
+_CORS_METHODS: Final = ("GET", "HEAD", "POST", "DELETE")
+_CORS_REQUEST_HEADERS: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Uppy-Versions",  # older Uppy clients tell their version
+    "traceparent",
+    "tracestate",
+)
+_CORS_RESPONSE_HEADERS: Final = ("Location", "Retry-After", "Idempotency-Replayed", "WWW-Authenticate", "traceresponse")
+_CORS_MAX_AGE_S: Final = 7_200
+"""As long as Chromium keeps the answer to a preflight at most."""
 
 _DESCRIPTION: Final = """Upload images and videos straight to object storage, follow their processing, play the result.
 
@@ -60,7 +75,8 @@ async def serve(stop: asyncio.Event) -> None:
             stopping=stop,
         )
         with _listening(settings.gateway_listen) as listener:
-            server = Server(_config(application(parts)))
+            app = application(parts, upload_origins=settings.upload_origins, cors_origins=settings.gateway_cors_origins)
+            server = Server(_config(app))
             async with asyncio.TaskGroup() as group:
                 following = group.create_task(parts.feed.follow(broker))
                 stopping = group.create_task(_end(server, parts))
@@ -70,8 +86,14 @@ async def serve(stop: asyncio.Event) -> None:
                 stopping.cancel()
 
 
-def application(parts: Parts) -> ASGIApp:
-    """The whole application: routes within their envelope within a span."""
+def application(parts: Parts, *, upload_origins: str = "", cors_origins: str = "*") -> ASGIApp:
+    """The whole application: routes within their envelope within a span, none of which sees a token in a path.
+
+    Args:
+        parts: what routes need.
+        upload_origins: origins that presigned URLs lead to, separated by spaces.
+        cors_origins: origins whose pages may call the API, separated by spaces.
+    """
     app = FastAPI(
         title="Millrace",
         version="1",
@@ -91,11 +113,22 @@ def application(parts: Parts) -> ASGIApp:
     for module in (uploads, media, events, health, pages):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
+    app.add_middleware(BodyLimit, limit_bytes=_body_limit_bytes)
+    app.add_middleware(Envelope, headers=security_headers(parts.addresses.edge_url, upload_origins))
     app.add_middleware(
-        BodyLimit, default_bytes=BODY_BYTES, by_path_bytes={uploads.COMPLETE_PATH: uploads.COMPLETE_BODY_BYTES}
+        CORSMiddleware,
+        allow_origins=cors_origins.split(),
+        allow_methods=_CORS_METHODS,
+        allow_headers=_CORS_REQUEST_HEADERS,
+        expose_headers=_CORS_RESPONSE_HEADERS,
+        allow_credentials=False,  # tokens travel in headers and paths; the one cookie is for pages of our own
+        max_age=_CORS_MAX_AGE_S,
     )
-    app.add_middleware(Envelope, headers=security_headers(parts.addresses.edge_url))
-    return app
+    return PathTokens(app)
+
+
+def _body_limit_bytes(path: str) -> int:
+    return uploads.COMPLETE_BODY_BYTES if path == uploads.COMPLETE_PATH else BODY_BYTES
 
 
 def _addresses(settings: GatewaySettings) -> Addresses:

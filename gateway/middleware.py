@@ -1,8 +1,10 @@
 """What surrounds every route: size limits, headers, one line of log, and an answer to whatever nobody caught."""
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
+from urllib.parse import quote
 
 import structlog
 from opentelemetry import trace
@@ -15,25 +17,56 @@ from gateway import problems
 from services.runtime import telemetry
 from services.runtime.errors import Internal
 
+PATH_TOKEN: Final = "upload_token"
+"""Where in a request's state the upload token is that came in its path."""
+
 _QUIET_PATHS: Final = ("/healthz", "/readyz", "/static/")
+_TOKEN_IN_UPPY_PATH: Final = re.compile(r"/+uppy/+(?!s3(?:/|$))([^/]+)")
+_JWT_IN_PATH: Final = re.compile(r"eyJ[\w-]+\.[\w-]*\.[\w-]*")
 
 _log = structlog.get_logger(__name__)
 
 
-class BodyLimit:
-    """Refuses bodies above a limit, by their announced length or as they arrive."""
+class PathTokens:
+    """Takes upload tokens out of paths before anything looks at a path: logs, spans and problems never hold one.
 
-    def __init__(self, app: ASGIApp, *, default_bytes: int, by_path_bytes: Mapping[str, int]) -> None:
+    `/uppy/<token>/s3/…` goes on as `/uppy/s3/…` with the token in the request's state. What looks like a token elsewhere
+    in a path, for instance below a misspelt one, becomes a dash.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._default_bytes = default_bytes
-        self._by_path_bytes = by_path_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope["type"] == "http":
+            path, token = without_token(scope["path"])
+            if path != scope["path"]:
+                state = {**scope.get("state", {}), PATH_TOKEN: token}
+                scope = {**scope, "path": path, "raw_path": quote(path).encode(), "state": state}
+        await self._app(scope, receive, send)
+
+
+def without_token(path: str) -> tuple[str, str | None]:
+    """A path without the upload token in it, and that token; None where there is none."""
+    if found := _TOKEN_IN_UPPY_PATH.match(path):
+        return "/uppy" + _JWT_IN_PATH.sub("-", path[found.end() :]), found[1]
+    return _JWT_IN_PATH.sub("-", path), None
+
+
+class BodyLimit:
+    """Refuses bodies above the limit of their path, by their announced length or as they arrive."""
+
+    def __init__(self, app: ASGIApp, *, limit_bytes: Callable[[str], int]) -> None:
+        self._app = app
+        self._limit_bytes = limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit_bytes = self._by_path_bytes.get(scope["path"], self._default_bytes)
+        limit_bytes = self._limit_bytes(scope["path"])
         refusal = f"a body may have up to {limit_bytes:,} bytes here"
         announced = Headers(scope=scope).get("content-length", "0")
         if not announced.isdecimal() or int(announced) > limit_bytes:
@@ -106,18 +139,23 @@ class Envelope:
 def is_quiet(scope: Scope) -> bool:
     """Whether a request is asked for all the time, or by every page: such are neither traced nor logged."""
     path: str = scope.get("path", "")
-    return path.startswith(_QUIET_PATHS)
+    return path.startswith(_QUIET_PATHS) or scope.get("method") == "OPTIONS"
 
 
-def security_headers(edge_url: str) -> dict[str, str]:
-    """Headers of every answer: scripts and styles of our own only, media from the edge, no framing."""
+def security_headers(edge_url: str, upload_origins: str = "") -> dict[str, str]:
+    """Headers of every answer: scripts and styles of our own only, media from the edge, files to storage, no framing.
+
+    Args:
+        edge_url: the CDN's base URL.
+        upload_origins: origins that presigned URLs lead to, separated by spaces.
+    """
     policy = {
         "default-src": "'none'",
         "script-src": "'self'",
         "style-src": "'self'",
         "img-src": f"'self' data: {edge_url}",
         "media-src": f"'self' blob: {edge_url}",
-        "connect-src": f"'self' {edge_url}",
+        "connect-src": " ".join(("'self'", edge_url, *upload_origins.split())),
         "worker-src": "'self' blob:",
         "base-uri": "'none'",
         "form-action": "'self'",

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from deploy.local.home import CHECKOUT, Home
 from deploy.local.ledger import HOST
@@ -28,7 +29,17 @@ def settings(home: Home) -> dict[str, str]:
     port = home.ledger.port(GATEWAY)
     values["MILLRACE_GATEWAY_LISTEN"] = f"{HOST}:{port}"
     values["MILLRACE_GATEWAY_URL"] = f"http://{HOST}:{port}"
+    values["MILLRACE_UPLOAD_TOKEN_KEY"] = home.ledger.secret("upload-tokens")
     return values
+
+
+def upload_origins(settings: Mapping[str, str]) -> str:
+    """Where presigned URLs lead, so that the gateway's pages may send files there; follows from where storage is."""
+    endpoint = settings.get("MILLRACE_S3_PUBLIC_ENDPOINT_URL") or settings.get("MILLRACE_S3_ENDPOINT_URL")
+    if not endpoint:
+        return f"https://{settings['MILLRACE_S3_ORIGINALS_BUCKET']}.s3.{settings['MILLRACE_S3_REGION']}.amazonaws.com"
+    scheme, address, *_ = urlsplit(endpoint)
+    return f"{scheme}://{address}"
 
 
 def program(name: str, settings: Mapping[str, str]) -> Program:

@@ -64,7 +64,8 @@ class Stack:
     @property
     def settings(self) -> dict[str, str]:
         """Every ``MILLRACE_…`` setting of this stack; valid from the first :meth:`up` on."""
-        return {**self._own_settings(), **self._foreign_settings()}
+        values = {**self._own_settings(), **self._foreign_settings()}
+        return {"MILLRACE_UPLOAD_ORIGINS": services.upload_origins(values), **values}
 
     @property
     def programs(self) -> list[Program]:

@@ -67,13 +67,13 @@ def parts(
     )
 
 
-def client_of(made: Parts, user: str = "alice") -> httpx.AsyncClient:
-    """A client of an application with these parts, with a token of this user."""
+def client_of(made: Parts, user: str = "alice", **options: str) -> httpx.AsyncClient:
+    """A client of an application with these parts and options, with a token of this user."""
     now_s = int(time.time())
     payload = {"sub": user, "iss": "issuer", "aud": "millrace", "iat": now_s, "exp": now_s + 600}
     token = jwt.encode(payload, KEY, algorithm="ES256")
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app.application(made), raise_app_exceptions=False),
+        transport=httpx.ASGITransport(app.application(made, **options), raise_app_exceptions=False),
         base_url="https://gateway.example",
         headers={"Authorization": f"Bearer {token}"},
     )

@@ -28,6 +28,13 @@ async def test_pages_are_served_with_a_strict_policy(path: str) -> None:
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
+async def test_pages_may_send_files_to_storage_and_nowhere_else() -> None:
+    async with client_of(parts(), upload_origins="https://s3.example http://127.0.0.1:9000") as client:
+        response = await client.get("/")
+    policy = dict(one.split(" ", 1) for one in response.headers["content-security-policy"].split("; "))
+    assert policy["connect-src"] == "'self' https://edge.example https://s3.example http://127.0.0.1:9000"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_nothing_is_inline_and_everything_it_names_exists(page: Path) -> None:
     text = page.read_text()
