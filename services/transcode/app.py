@@ -37,6 +37,8 @@ async def serve(stop: asyncio.Event) -> None:
             bucket=settings.s3_originals_bucket,
             plans=metadata,
             limits=settings.probe_limits,
+            probe_slots=settings.transcode_planner_slots,
+            verification_slots=settings.transcode_verification_slots,
         )
         worker = Worker(
             engine=engine,
@@ -60,7 +62,7 @@ async def serve(stop: asyncio.Event) -> None:
             asyncio.TaskGroup() as group,
         ):
             if settings.transcode_planner_slots:
-                concurrency = settings.transcode_planner_slots
+                concurrency = settings.transcode_planner_slots + settings.transcode_verification_slots
                 group.create_task(consume(topology.PLANNER, consumer.on_uploaded, concurrency=concurrency))
             for lane, concurrency in settings.slots.items():
                 group.create_task(consume(topology.WORKERS[lane], consumer.on_task, concurrency=concurrency))

@@ -1,18 +1,19 @@
 """Messages in and out: `media.uploaded` to the planner, `tasks.<lane>` to the worker, progress to whoever listens."""
 
+from typing import Final
+
 from google.protobuf.message import DecodeError
 from opentelemetry import trace
 
-from media.v1 import events_pb2, media_pb2
+from media.v1 import events_pb2
 from services.runtime import semconv, topology
 from services.runtime.bus import Bus, Delivery, Discard, RetryLater, held
 from services.transcode.metadata_client import original_from_pb
 from services.transcode.planner import Planner, Uploaded
-from services.transcode.source import MediaKind
 from services.transcode.tasks import TaskRef
 from services.transcode.worker import Progress, Worker
 
-_KINDS = {media_pb2.MEDIA_TYPE_IMAGE: MediaKind.IMAGE, media_pb2.MEDIA_TYPE_VIDEO: MediaKind.VIDEO}
+_SHA256_BYTES: Final = 32
 
 
 class Consumer:
@@ -26,12 +27,12 @@ class Consumer:
         """Handles `media.uploaded`."""
         event = events_pb2.MediaUploaded()
         _parse(event, delivery)
-        if (kind := _KINDS.get(event.type)) is None:
-            raise Discard(f"media {event.media_id} has no type")
+        uploaded = _uploaded_from_pb(event)
         trace.get_current_span().set_attribute(semconv.MEDIA_ID, event.media_id)
-        uploaded = Uploaded(event.media_id, event.generation, kind, original_from_pb(event.original))
-        async with held(delivery, topology.PLANNER):  # probes are few, and each has a wall clock of its own
-            await self._planner.plan_media(uploaded)
+        async with held(delivery, topology.PLANNER):  # probes and verifications are bounded in time, each by itself
+            again_in = await self._planner.plan_media(uploaded)
+        if again_in is not None:
+            raise RetryLater(again_in)
 
     async def on_task(self, delivery: Delivery) -> None:
         """Handles `tasks.<lane>`."""
@@ -61,6 +62,16 @@ class BusAnnouncer:
             cost_share=task.cost_share,
         )
         await self._bus.announce(f"progress.{task.ref.media_id}", event.SerializeToString())
+
+
+def _uploaded_from_pb(event: events_pb2.MediaUploaded) -> Uploaded:
+    """The event without the type that it claims: what the bytes are is for the planner to find out."""
+    if not event.original.s3_key:
+        raise Discard(f"media {event.media_id} has no original")
+    if event.expected_sha256 and len(event.expected_sha256) != _SHA256_BYTES:
+        raise Discard(f"media {event.media_id}: {len(event.expected_sha256)} bytes are no SHA-256")
+    original = original_from_pb(event.original)
+    return Uploaded(event.media_id, event.generation, original, event.expected_sha256 or None)
 
 
 def _parse(event: events_pb2.MediaUploaded | events_pb2.TaskReady, delivery: Delivery) -> None:

@@ -14,8 +14,10 @@ from services.runtime.errors import Internal
 from services.transcode.engine.outcome import ImageOutcome, Segment, TrackOutcome
 from services.transcode.originals import Original
 from services.transcode.planner import PlannedTask
+from services.transcode.source import MediaKind
 from services.transcode.tasks import Claim, Claimed, Failure, Held, Obsolete, Result, Stored, Task, TaskRef
 
+_TYPES = {MediaKind.IMAGE: media_pb2.MEDIA_TYPE_IMAGE, MediaKind.VIDEO: media_pb2.MEDIA_TYPE_VIDEO}
 _RECORD_TIMEOUT_S = 15.0
 """A result or a plan may be large, and what it would cost to lose one is larger."""
 
@@ -26,11 +28,14 @@ class MetadataClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = MetadataServiceStub(channel)
 
-    async def record(self, media_id: str, generation: int, source_json: str, tasks: Sequence[PlannedTask]) -> None:
+    async def record(
+        self, media_id: str, generation: int, kind: MediaKind, source_json: str, tasks: Sequence[PlannedTask]
+    ) -> None:
         """See `Plans`."""
         request = metadata_service_pb2.RecordPlanRequest(
             media_id=media_id,
             generation=generation,
+            type=_TYPES[kind],
             source_json=source_json,
             tasks=[
                 metadata_service_pb2.PlannedTask(

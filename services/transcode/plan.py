@@ -25,7 +25,6 @@ from services.transcode.ladder import (
     fitting_steps,
 )
 from services.transcode.source import (
-    MediaKind,
     RejectedSource,
     RejectionReason,
     SourceInfo,
@@ -148,8 +147,8 @@ _POSTER_AT_MOST_S = Fraction(1)
 """Early enough to be quick to reach, late enough to be past most fades from black."""
 
 
-def plan(source: SourceInfo, media_type: MediaKind, *, ladder: tuple[Step, ...] = LADDER) -> tuple[TaskSpec, ...]:
-    """Decides the tasks for one original.
+def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER) -> tuple[TaskSpec, ...]:
+    """Decides the tasks for one original, by what its bytes are: nobody's claim counts.
 
     Video: one `VideoSpec` a step from the largest down, an `AudioSpec` where there is sound (the first
         track), a
@@ -157,17 +156,11 @@ def plan(source: SourceInfo, media_type: MediaKind, *, ladder: tuple[Step, ...] 
 
     Args:
         source: what the probe found.
-        media_type: what the owner said the media is when the upload began.
         ladder: the steps to choose from.
 
     Raises:
-        RejectedSource: KIND_MISMATCH, the file is of the other kind; NO_VIDEO_TRACK.
+        RejectedSource: NO_VIDEO_TRACK.
     """
-    if source.kind is not media_type:
-        raise RejectedSource(
-            RejectionReason.KIND_MISMATCH,
-            f"the upload was announced as {media_type}, but the file is {_with_article(source.kind)}",
-        )
     if source.image is not None:
         pixels = source.image.width_px * source.image.height_px
         return (ImageSpec(label="image", sizes_px=IMAGE_SIZES_PX, cost=pixels),)
@@ -293,7 +286,3 @@ def _poster_spec(video: VideoStreamInfo, timeline: Timeline) -> PosterSpec:
         # About a second of decoding leads to the picture.
         cost=source_px * 3 // 10 * max(1, round(timeline.frame_rate)),
     )
-
-
-def _with_article(kind: MediaKind) -> str:
-    return "an image" if kind is MediaKind.IMAGE else "a video"

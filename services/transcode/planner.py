@@ -1,26 +1,31 @@
 """The planner's use case: an original is complete; find out what it is and decide what becomes of it.
 
+Nothing that a client claimed is believed: the bytes say whether they are an image or a video, and a checksum that
+storage could not verify is verified here, first, so that damage is called damage and not a bad format.
+
 Safe to repeat: the first plan that is recorded stands, and so does the first failure.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from fractions import Fraction
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from services.runtime import semconv
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, NotFound, Stale, Unavailable
-from services.transcode import originals, spans
+from services.transcode import checksums, originals, spans
 from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
-from services.transcode.originals import Original, OriginalChanged, OriginalMissing, RangeReader
+from services.transcode.originals import Original, OriginalChanged, OriginalMissing, OriginalReader, RangeReader
 from services.transcode.patience import PATIENT, Patience
 from services.transcode.plan import AudioSpec, ImageSpec, PosterSpec, TaskSpec, VideoSpec, plan, spec_to_json
 from services.transcode.source import MediaKind, RejectedSource, SourceInfo, to_jsonable
@@ -30,22 +35,32 @@ LANE_VIDEO: Final = "video"
 LANE_AUDIO: Final = "audio"
 LANE_IMAGE: Final = "image"
 
-PROBE_TRIES: Final = 3
-"""Tries within one delivery after which a probe that keeps failing fails the media. The broker's count of deliveries
-would not do: it also counts outages and restarts, which are nobody's fault."""
+TRIES: Final = 3
+"""Tries within one delivery after which a probe that keeps failing fails the media; likewise a verification. The
+broker's count of deliveries would not do: it also counts outages and restarts, which are nobody's fault."""
 _TRY_AGAIN_AFTER_S: Final = 0.25
+_BUSY: Final = timedelta(seconds=5)
+"""Until a message for which there is no slot comes again: another process may have one then."""
 
 _log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """A media whose original is complete."""
+    """A media whose original is complete.
+
+    Attributes:
+        media_id: the media.
+        generation: to be made.
+        original: the pinned bytes.
+        expected_sha256: what the whole original must have, where storage could not verify that; else None.
+    """
 
     media_id: str
     generation: int
-    kind: MediaKind
     original: Original
+    expected_sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +76,17 @@ class PlannedTask:
 class Plans(Protocol):
     """Where plans are kept. Each call raises Unavailable or DeadlineExceeded when there is no answer."""
 
-    async def record(self, media_id: str, generation: int, source_json: str, tasks: Sequence[PlannedTask]) -> None:
+    async def record(
+        self, media_id: str, generation: int, kind: MediaKind, source_json: str, tasks: Sequence[PlannedTask]
+    ) -> None:
         """Records the plan of a generation, unless it has one, and queues its tasks.
+
+        Args:
+            media_id: the media.
+            generation: its generation.
+            kind: what the bytes are; takes the place of what was claimed.
+            source_json: what the probe found.
+            tasks: at least one.
 
         Raises:
             Stale: the generation was overtaken, or is final.
@@ -82,7 +106,7 @@ class Plans(Protocol):
 
 
 class Planner:
-    """Probes originals and records their plans."""
+    """Verifies and probes originals, and records their plans; one instance serves all slots of a process."""
 
     def __init__(
         self,
@@ -92,6 +116,8 @@ class Planner:
         bucket: str,
         plans: Plans,
         limits: Limits,
+        probe_slots: int,
+        verification_slots: int,
         patience: Patience = PATIENT,
     ) -> None:
         """Wires the use case.
@@ -101,7 +127,10 @@ class Planner:
             storage: where originals lie.
             bucket: the originals' bucket.
             plans: where plans are recorded.
-            limits: bounds of a probe; `PROBE_TRIES` times its wall clock bounds how long one message is held.
+            limits: bounds of a probe; `TRIES` times its wall clock bounds how long one takes.
+            probe_slots: probes at once: each is a child that may fill a core.
+            verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
+                of their own, they keep no image waiting.
             patience: how long storage may be away before a probe gives up.
         """
         self._engine = engine
@@ -110,19 +139,39 @@ class Planner:
         self._plans = plans
         self._limits = limits
         self._patience = patience
+        self._probes = asyncio.Semaphore(probe_slots)
+        self._verifications = asyncio.Semaphore(verification_slots)
+        self._in_hand: set[tuple[str, int]] = set()
 
-    async def plan_media(self, uploaded: Uploaded) -> None:
-        """Records a plan, or a failure with a reason. Returns when nothing is left to do for this message.
+    async def plan_media(self, uploaded: Uploaded) -> timedelta | None:
+        """Records a plan, or a failure with a reason.
+
+        Whoever waits for the plan may say the message again before a long verification has ended. Such a copy is done
+        with at once: should the first one come to nothing, it comes again itself.
+
+        Returns:
+            None when nothing is left to do for this message; else after how long it shall come again, since all slots
+            for verifications are taken.
 
         Raises:
             Unavailable, DeadlineExceeded, Internal: storage or the metadata service is away or out of order; the
                 message shall come again.
         """
         log = _log.bind(media_id=uploaded.media_id, generation=uploaded.generation)
+        name = (uploaded.media_id, uploaded.generation)
+        if name in self._in_hand:
+            log.info("plan_under_way")
+            return None
+        if uploaded.expected_sha256 is not None and self._verifications.locked():
+            return _BUSY
+        self._in_hand.add(name)
         try:
             await self._plan_or_fail(uploaded)
         except (Stale, NotFound) as error:
             log.info("plan_dropped", reason=error.reason)
+        finally:
+            self._in_hand.discard(name)
+        return None
 
     async def _plan_or_fail(self, uploaded: Uploaded) -> None:
         try:
@@ -133,38 +182,51 @@ class Planner:
             # Whatever it is, the next delivery would meet it too, and a message that stays takes the place of others.
             return await self._fail(uploaded, error)
         try:
-            await self._plans.record(uploaded.media_id, uploaded.generation, _json(to_jsonable(source)), tasks)
+            await self._plans.record(
+                uploaded.media_id, uploaded.generation, source.kind, _json(to_jsonable(source)), tasks
+            )
         except InvalidArgument as error:
             return await self._fail(uploaded, error)
         _log.info("media_planned", media_id=uploaded.media_id, generation=uploaded.generation, task_count=len(tasks))
 
     async def _decided(self, uploaded: Uploaded) -> tuple[SourceInfo, tuple[PlannedTask, ...]]:
-        """What the original is and what becomes of it; a try that failed for no lasting reason is made again."""
+        """What the original is, and what becomes of it."""
+        await self._tried(self._verify, uploaded)
+        source = await self._tried(self._probe, uploaded)
+        return source, _planned(source)
+
+    async def _tried(self, reading: Callable[[Uploaded], Awaitable[_T]], uploaded: Uploaded) -> _T:
+        """What reading the original gave; a try that failed for no lasting reason is made again."""
         tries = 1
         while True:
             try:
-                source = await self._probe(uploaded)
-                return source, _planned(source, uploaded.kind)
+                return await reading(uploaded)
             except (RejectedSource, OriginalChanged, Unavailable, DeadlineExceeded):
                 raise
             except Exception as error:
-                if tries == PROBE_TRIES:
+                if tries == TRIES:
                     raise
-                _log.warning("probe_failed", media_id=uploaded.media_id, tries=tries, error=str(error))
+                _log.warning("reading_failed", media_id=uploaded.media_id, tries=tries, error=str(error))
             tries += 1
             await asyncio.sleep(_TRY_AGAIN_AFTER_S)
 
+    async def _verify(self, uploaded: Uploaded) -> None:
+        if uploaded.expected_sha256 is None:
+            return
+        within = checksums.longest(uploaded.original.size_bytes)
+        async with self._verifications, self._opened(uploaded) as source:
+            with spans.TRACER.start_as_current_span("verify checksum", attributes=_attributes(uploaded)):
+                await checksums.verify(source, uploaded.expected_sha256, within=within)
+
     async def _probe(self, uploaded: Uploaded) -> SourceInfo:
-        attributes = {
-            semconv.MEDIA_ID: uploaded.media_id,
-            semconv.MEDIA_TYPE: uploaded.kind.value,
-            semconv.MEDIA_SIZE_BYTES: uploaded.original.size_bytes,
-        }
-        with spans.TRACER.start_as_current_span("probe", attributes=attributes):
-            async with originals.opened(
-                self._storage, self._bucket, uploaded.original, patience=self._patience
-            ) as source:
-                return await self._engine.probe(source, self._limits, on_stage=spans.stage_recorder())
+        async with self._probes, self._opened(uploaded) as source:
+            with spans.TRACER.start_as_current_span("probe", attributes=_attributes(uploaded)) as span:
+                found = await self._engine.probe(source, self._limits, on_stage=spans.stage_recorder())
+                span.set_attribute(semconv.MEDIA_TYPE, found.kind.value)
+                return found
+
+    def _opened(self, uploaded: Uploaded) -> AbstractAsyncContextManager[OriginalReader]:
+        return originals.opened(self._storage, self._bucket, uploaded.original, patience=self._patience)
 
     async def _fail(self, uploaded: Uploaded, error: Exception) -> None:
         failure = verdict_on(error).failure
@@ -181,9 +243,13 @@ class Planner:
         await self._plans.fail_media(uploaded.media_id, uploaded.generation, failure)
 
 
-def _planned(source: SourceInfo, kind: MediaKind) -> tuple[PlannedTask, ...]:
+def _attributes(uploaded: Uploaded) -> dict[str, str | int]:
+    return {semconv.MEDIA_ID: uploaded.media_id, semconv.MEDIA_SIZE_BYTES: uploaded.original.size_bytes}
+
+
+def _planned(source: SourceInfo) -> tuple[PlannedTask, ...]:
     with spans.TRACER.start_as_current_span("plan") as span:
-        specs = plan(source, kind)
+        specs = plan(source)
         span.set_attribute(semconv.TASK_COUNT, len(specs))
         return tuple(
             PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share)

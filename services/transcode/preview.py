@@ -51,7 +51,7 @@ def preview(shape: Shape, limits: Limits) -> tuple[PlannedRendition, ...]:
         InvalidArgument: `details["field"]` is out of bounds.
     """
     _check(shape, limits)
-    specs = plan(_source(shape), MediaKind.VIDEO)
+    specs = plan(_source(shape))
     return tuple(_rendition(spec, share) for spec, share in zip(specs, cost_shares(specs), strict=True))
 
 

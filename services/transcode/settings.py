@@ -12,6 +12,7 @@ from services.runtime.topology import LANES
 from services.transcode.engine.limits import Limits
 
 _MIB = 1 << 20
+_GB = 1_000_000_000
 
 
 def _cores() -> int:
@@ -26,6 +27,9 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
         LANES, description="lanes this process works on, separated by commas; empty for a process that only plans"
     )
     transcode_planner_slots: int = Field(2, ge=0, le=64, description="probes at once; 0 for a process that never plans")
+    transcode_verification_slots: int = Field(
+        4, ge=1, le=64, description="originals at once whose checksum is verified; each takes two blocks of 8 MiB"
+    )
     transcode_video_slots: int = Field(default_factory=_cores, ge=1, le=256, description="one encode fills a core")
     transcode_image_slots: int = Field(2, ge=1, le=256)
     transcode_audio_slots: int = Field(1, ge=1, le=256)
@@ -39,6 +43,11 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     transcode_stall_s: float = Field(30.0, ge=1.0, description="a child without progress is ended after this long")
     transcode_child_memory_mib: int = Field(3 * 1024, ge=256, description="address space of one child")
     transcode_max_duration_s: int = Field(4 * 3600, ge=1, description="longer videos are refused")
+
+    upload_max_image_bytes: int = Field(
+        200_000_000, ge=1, le=50 * _GB, description="the upload service's limit, held again for what the bytes are"
+    )
+    upload_max_video_bytes: int = Field(50 * _GB, ge=1, le=5_000 * _GB, description="likewise")
 
     @field_validator("transcode_lanes", mode="before")
     @classmethod
@@ -92,5 +101,7 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
             wall_clock_s=wall_clock_s,
             stall_s=self.transcode_stall_s,
             address_space_bytes=self.transcode_child_memory_mib * _MIB,
+            max_image_bytes=self.upload_max_image_bytes,
+            max_video_bytes=self.upload_max_video_bytes,
             max_duration_s=self.transcode_max_duration_s,
         )

@@ -51,10 +51,11 @@ class RejectionReason(StrEnum):
     NOT_MEDIA = "not_media"
     UNSUPPORTED_FORMAT = "unsupported_format"
     UNSUPPORTED_CODEC = "unsupported_codec"
-    KIND_MISMATCH = "kind_mismatch"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
     NO_VIDEO_TRACK = "no_video_track"
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
+    FILE_TOO_LARGE = "file_too_large"
     TOO_LARGE = "too_large"
     TOO_LONG = "too_long"
     TOO_MANY_STREAMS = "too_many_streams"
@@ -72,10 +73,11 @@ _ADVICE: Mapping[RejectionReason, str] = {
         "Export it as MP4, MOV, MKV, WebM, TS or AVI for video, or as JPEG, PNG, WebP or GIF for images."
     ),
     RejectionReason.UNSUPPORTED_CODEC: "Export the video again as H.264 in MP4.",
-    RejectionReason.KIND_MISMATCH: "Start the upload again with the type that the file really has.",
+    RejectionReason.CHECKSUM_MISMATCH: "Make sure that nothing changes the file meanwhile, and upload it again.",
     RejectionReason.NO_VIDEO_TRACK: "Upload a file that has a picture; sound alone is not published.",
     RejectionReason.TRUNCATED: "The end of the file is missing: upload it again from the complete original.",
     RejectionReason.CORRUPT: "The file does not play through: export it again and upload that.",
+    RejectionReason.FILE_TOO_LARGE: "Export it smaller and upload that.",
     RejectionReason.TOO_LARGE: "Scale the picture down and upload it again.",
     RejectionReason.TOO_LONG: "Cut the video into shorter parts and upload those.",
     RejectionReason.TOO_MANY_STREAMS: "Export the video with fewer tracks.",

@@ -15,6 +15,8 @@ class Limits:
             to read the source or to store an artifact does not count.
         address_space_bytes: RLIMIT_AS of the child. A 1080p encode takes about half a GiB, a 4K decode
             three times that; bombs take all there is.
+        max_image_bytes: larger files are refused, if they are images.
+        max_video_bytes: larger files are refused, if they are videos.
         max_duration_s: longer videos are refused.
         max_frame_pixels: width times height of one video frame, coded; 8K fits.
         max_image_pixels: width times height of a still image; the largest phone sensors fit.
@@ -27,6 +29,8 @@ class Limits:
     wall_clock_s: float = 4 * 3600.0
     stall_s: float = 60.0
     address_space_bytes: int = 3 * _GIB
+    max_image_bytes: int = 200_000_000
+    max_video_bytes: int = 50_000_000_000
     max_duration_s: int = 4 * 3600
     max_frame_pixels: int = 8192 * 4320
     max_image_pixels: int = 200_000_000

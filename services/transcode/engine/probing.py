@@ -17,6 +17,7 @@ from services.transcode.engine.limits import Limits
 from services.transcode.engine.opening import check_complete, open_container, sniff_file
 from services.transcode.engine.picture import display_size, rotation_degrees
 from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.sniff import check_file_size
 from services.transcode.source import (
     AudioStreamInfo,
     ColourInfo,
@@ -37,11 +38,12 @@ def probe_file(file: RemoteFile, limits: Limits, reporter: Reporter) -> SourceIn
     """What the original is.
 
     Raises:
-        RejectedSource: for any reason but KIND_MISMATCH.
+        RejectedSource: for any reason that the bytes give, or their number.
     """
     with stage(reporter, "sniff") as attributes:
         container_format = sniff_file(file)
         attributes["format"] = container_format.value
+    check_file_size(container_format, file.size_bytes, limits)
     if container_format.kind is MediaKind.IMAGE:
         with stage(reporter, "open"):
             image = inspect_image(file, container_format, limits)

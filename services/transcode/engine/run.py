@@ -88,7 +88,7 @@ async def probe(source: ByteSource, limits: Limits, *, on_stage: Callable[[Stage
 
     Args:
         source: the original.
-        limits: bounds; `max_duration_s`, the pixel limits and `max_streams` refuse the original.
+        limits: bounds; those of bytes, duration, pixels and streams refuse the original.
         on_stage: told of each stretch of work, for the trace.
 
     Raises:

@@ -5,7 +5,8 @@ then allowed to use. Text formats that point elsewhere (playlists, concat script
 in the refusal because people do upload them; none of them ever reaches a parser.
 """
 
-from services.transcode.source import ContainerFormat, RejectedSource, RejectionReason
+from services.transcode.engine.limits import Limits
+from services.transcode.source import ContainerFormat, MediaKind, RejectedSource, RejectionReason
 
 HEAD_BYTES = 4096
 """How much of a file `sniff` wants to see."""
@@ -82,6 +83,21 @@ def sniff(head: bytes) -> ContainerFormat:
         if start.startswith(magic):
             raise RejectedSource(RejectionReason.UNSUPPORTED_FORMAT, f"the file is {name}")
     raise RejectedSource(RejectionReason.NOT_MEDIA, "the file is neither a video nor an image that we know")
+
+
+def check_file_size(container_format: ContainerFormat, size_bytes: int, limits: Limits) -> None:
+    """Refuses a file that is larger than one of its kind may be, whatever its upload was announced as.
+
+    Raises:
+        RejectedSource: FILE_TOO_LARGE.
+    """
+    is_image = container_format.kind is MediaKind.IMAGE
+    what, limit_bytes = ("an image", limits.max_image_bytes) if is_image else ("a video", limits.max_video_bytes)
+    if size_bytes > limit_bytes:
+        raise RejectedSource(
+            RejectionReason.FILE_TOO_LARGE,
+            f"the file is {what} of {size_bytes:,} bytes; the limit is {limit_bytes:,}",
+        )
 
 
 def _riff(head: bytes) -> ContainerFormat:

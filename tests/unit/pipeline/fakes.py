@@ -23,7 +23,7 @@ from services.transcode.engine_port import ByteSource
 from services.transcode.originals import Original
 from services.transcode.patience import Patience
 from services.transcode.plan import ImageSpec, TaskSpec, spec_to_json
-from services.transcode.planner import PlannedTask
+from services.transcode.planner import PlannedTask, Planner
 from services.transcode.source import (
     AudioStreamInfo,
     ColourInfo,
@@ -301,14 +301,16 @@ class FakeTasks:
 class FakePlans:
     """Plans and failures as recorded."""
 
-    recorded: list[tuple[str, int, str, Sequence[PlannedTask]]] = field(default_factory=list)
+    recorded: list[tuple[str, int, MediaKind, str, Sequence[PlannedTask]]] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     error: Exception | None = None
 
-    async def record(self, media_id: str, generation: int, source_json: str, tasks: Sequence[PlannedTask]) -> None:
+    async def record(
+        self, media_id: str, generation: int, kind: MediaKind, source_json: str, tasks: Sequence[PlannedTask]
+    ) -> None:
         if self.error:
             raise self.error
-        self.recorded.append((media_id, generation, source_json, tasks))
+        self.recorded.append((media_id, generation, kind, source_json, tasks))
 
     async def fail_media(self, media_id: str, generation: int, failure: Failure) -> None:
         if self.error:
@@ -324,3 +326,19 @@ class FakeAnnouncer:
 
     async def announce(self, progress: Progress) -> None:
         self.announced.append(progress)
+
+
+def planner(
+    engine: FakeEngine, plans: FakePlans, storage: FakeStorage | None = None, *, verification_slots: int = 2
+) -> Planner:
+    """A planner among fakes."""
+    return Planner(
+        engine=engine,
+        storage=storage or FakeStorage(),
+        bucket="originals",
+        plans=plans,
+        limits=Limits(),
+        probe_slots=2,
+        verification_slots=verification_slots,
+        patience=SHORT_PATIENCE,
+    )

@@ -1,5 +1,9 @@
 """Translation at the transcode service's edges: settings, messages, protos."""
 
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import grpc
@@ -8,7 +12,7 @@ from pydantic import ValidationError
 
 from media.v1 import events_pb2, media_pb2, metadata_service_pb2, metadata_service_pb2_grpc, transcode_service_pb2
 from services.runtime import grpc_client, grpc_server
-from services.runtime.bus import Delivery, Discard
+from services.runtime.bus import Delivery, Discard, RetryLater
 from services.runtime.errors import InvalidArgument, Unavailable
 from services.transcode.artifacts import folder_of
 from services.transcode.consumer import Consumer
@@ -17,10 +21,11 @@ from services.transcode.engine.outcome import Artifact
 from services.transcode.failures import WORKER_STOPPING
 from services.transcode.language import bcp47
 from services.transcode.metadata_client import MetadataClient, result_to_pb
-from services.transcode.planner import Planner
+from services.transcode.planner import PlannedTask
 from services.transcode.servicer import TranscodeServicer
 from services.transcode.settings import TranscodeSettings
 from services.transcode.slots import Pulse, Slots
+from services.transcode.source import MediaKind, SourceInfo
 from services.transcode.tasks import Claimed, Held, Result, Stored
 from services.transcode.worker import Worker, WorkerPolicy
 from tests.unit.pipeline import fakes
@@ -53,6 +58,7 @@ class _Metadata(metadata_service_pb2_grpc.MetadataServiceServicer):
     """Keeps what it is asked; answers nothing to the first claim."""
 
     def __init__(self) -> None:
+        self.plans: list[metadata_service_pb2.RecordPlanRequest] = []
         self.claims: list[metadata_service_pb2.ClaimTaskRequest] = []
         self.failures: list[metadata_service_pb2.FailTaskRequest] = []
 
@@ -64,6 +70,12 @@ class _Metadata(metadata_service_pb2_grpc.MetadataServiceServicer):
             raise Unavailable("the reply is lost")
         return metadata_service_pb2.ClaimTaskResponse(outcome=metadata_service_pb2.CLAIM_OUTCOME_HELD)
 
+    async def RecordPlan(
+        self, request: metadata_service_pb2.RecordPlanRequest, context: object
+    ) -> metadata_service_pb2.RecordPlanResponse:
+        self.plans.append(request)
+        return metadata_service_pb2.RecordPlanResponse()
+
     async def FailTask(
         self, request: metadata_service_pb2.FailTaskRequest, context: object
     ) -> metadata_service_pb2.FailTaskResponse:
@@ -71,18 +83,32 @@ class _Metadata(metadata_service_pb2_grpc.MetadataServiceServicer):
         return metadata_service_pb2.FailTaskResponse()
 
 
-async def test_claims_and_releases_travel_whole() -> None:
-    servicer = _Metadata()  # type: ignore[abstract] # the other methods are not called
-
+@asynccontextmanager
+async def _connected(servicer: _Metadata) -> AsyncIterator[MetadataClient]:
     def add_to(server: grpc.aio.Server) -> None:
         metadata_service_pb2_grpc.add_MetadataServiceServicer_to_server(servicer, server)
 
-    ref = fakes.task().ref
     async with (
         grpc_server.serving("127.0.0.1:0", [("media.v1.MetadataService", add_to)]) as address,
         grpc_client.channel(address) as channel,
     ):
-        client = MetadataClient(channel)
+        yield MetadataClient(channel)
+
+
+async def test_plans_travel_with_what_the_bytes_are() -> None:
+    servicer = _Metadata()  # type: ignore[abstract] # the other methods are not called
+    planned = PlannedTask("image", "image", "{}", 1.0)
+    async with _connected(servicer) as client:
+        await client.record(fakes.MEDIA_ID, 1, MediaKind.IMAGE, "{}", [planned])
+        await client.record(fakes.MEDIA_ID, 1, MediaKind.VIDEO, "{}", [planned])
+    assert [request.type for request in servicer.plans] == [media_pb2.MEDIA_TYPE_IMAGE, media_pb2.MEDIA_TYPE_VIDEO]
+    assert [request.tasks[0].label for request in servicer.plans] == ["image", "image"]
+
+
+async def test_claims_and_releases_travel_whole() -> None:
+    servicer = _Metadata()  # type: ignore[abstract] # the other methods are not called
+    ref = fakes.task().ref
+    async with _connected(servicer) as client:
         claim = await client.claim(ref, worker="w", lease=timedelta(seconds=30), claim_id="claim-1")
         waits = (timedelta(0), timedelta(seconds=7.5))
         for wait in waits:
@@ -128,6 +154,13 @@ def test_lanes_are_named_and_known(monkeypatch: pytest.MonkeyPatch) -> None:
         TranscodeSettings()
 
 
+def test_the_limits_of_uploads_are_held_for_what_the_bytes_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_UPLOAD_MAX_IMAGE_BYTES", "123")
+    monkeypatch.setenv("MILLRACE_UPLOAD_MAX_VIDEO_BYTES", "456")
+    limits = TranscodeSettings().probe_limits
+    assert (limits.max_image_bytes, limits.max_video_bytes) == (123, 456)
+
+
 async def _keep() -> None:
     pass
 
@@ -136,9 +169,11 @@ def _delivery(subject: str, data: bytes, count: int = 1) -> Delivery:
     return Delivery(subject, data, {}, count, _keep)
 
 
-def _consumer(plans: FakePlans, tasks: FakeTasks) -> Consumer:
-    storage = FakeStorage()
-    planner = Planner(engine=FakeEngine(), storage=storage, bucket="originals", plans=plans, limits=Limits())
+def _consumer(
+    plans: FakePlans, tasks: FakeTasks, engine: FakeEngine | None = None, storage: FakeStorage | None = None
+) -> Consumer:
+    storage = storage or FakeStorage()
+    planner = fakes.planner(engine or FakeEngine(), plans, storage)
     worker = Worker(
         engine=FakeEngine(),
         storage=storage,
@@ -152,28 +187,93 @@ def _consumer(plans: FakePlans, tasks: FakeTasks) -> Consumer:
     return Consumer(planner, worker)
 
 
-async def test_messages_reach_the_use_cases() -> None:
-    plans, tasks = FakePlans(), FakeTasks()
-    consumer = _consumer(plans, tasks)
-    uploaded = events_pb2.MediaUploaded(
+def _uploaded(
+    *, claimed: media_pb2.MediaType.ValueType = media_pb2.MEDIA_TYPE_UNSPECIFIED, sha256: bytes = b""
+) -> bytes:
+    return events_pb2.MediaUploaded(
         media_id=fakes.MEDIA_ID,
         generation=1,
-        type=media_pb2.MEDIA_TYPE_IMAGE,
+        type=claimed,
         original=media_pb2.Original(
             s3_key=fakes.ORIGINAL.s3_key, etag=fakes.ORIGINAL.etag, size_bytes=fakes.ORIGINAL.size_bytes
         ),
-    )
-    await consumer.on_uploaded(_delivery("media.uploaded", uploaded.SerializeToString()))
+        expected_sha256=sha256,
+    ).SerializeToString()
+
+
+async def test_messages_reach_the_use_cases() -> None:
+    plans, tasks = FakePlans(), FakeTasks()
+    consumer = _consumer(plans, tasks)
+    await consumer.on_uploaded(_delivery("media.uploaded", _uploaded()))
     assert len(plans.recorded) == 1
     ready = events_pb2.TaskReady(task_id="task-1", media_id=fakes.MEDIA_ID, generation=1)
     await consumer.on_task(_delivery("tasks.image", ready.SerializeToString()))
     assert tasks.done is not None
 
 
-@pytest.mark.parametrize("data", [b"\xff", b"", events_pb2.MediaUploaded(media_id="m").SerializeToString()])
-async def test_what_does_not_parse_is_discarded(data: bytes) -> None:
+@pytest.mark.parametrize("claimed", media_pb2.MediaType.values())
+@pytest.mark.parametrize("found", [fakes.IMAGE_SOURCE, fakes.VIDEO_SOURCE])
+async def test_whatever_is_claimed_the_bytes_decide(claimed: media_pb2.MediaType.ValueType, found: SourceInfo) -> None:
+    plans = FakePlans()
+    consumer = _consumer(plans, FakeTasks(), FakeEngine(found=found))
+    await consumer.on_uploaded(_delivery("media.uploaded", _uploaded(claimed=claimed)))
+    [(_, _, kind, _, tasks)] = plans.recorded
+    assert kind is found.kind
+    assert ("image" in [task.label for task in tasks]) is (found.kind is MediaKind.IMAGE)
+    assert plans.failed == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff",
+        b"",
+        events_pb2.MediaUploaded(media_id="m").SerializeToString(),
+        _uploaded(sha256=b"x"),
+        _uploaded(sha256=bytes(31)),
+        _uploaded(sha256=bytes(64)),
+    ],
+)
+async def test_what_makes_no_sense_is_discarded(data: bytes) -> None:
+    plans = FakePlans()
     with pytest.raises(Discard):
-        await _consumer(FakePlans(), FakeTasks()).on_uploaded(_delivery("media.uploaded", data))
+        await _consumer(plans, FakeTasks()).on_uploaded(_delivery("media.uploaded", data))
+    assert (plans.recorded, plans.failed) == ([], [])
+
+
+async def test_an_expected_checksum_reaches_the_use_case() -> None:
+    plans = FakePlans()
+    consumer = _consumer(plans, FakeTasks())
+    await consumer.on_uploaded(_delivery("media.uploaded", _uploaded(sha256=bytes(32))))
+    assert [failure.reason for failure in plans.failed] == ["checksum_mismatch"]
+    right = hashlib.sha256(fakes.ORIGINAL_BYTES).digest()
+    await consumer.on_uploaded(_delivery("media.uploaded", _uploaded(sha256=right)))
+    assert len(plans.recorded) == 1
+
+
+async def test_a_message_without_a_slot_comes_again_and_its_wait_is_no_fault() -> None:
+    class Stuck(FakeStorage):
+        async def read(self, bucket: str, key: str, *, etag: str, offset: int, length: int) -> bytes:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    consumer = _consumer(FakePlans(), FakeTasks(), storage=Stuck())
+    hands = [
+        asyncio.create_task(consumer.on_uploaded(_delivery("media.uploaded", _uploaded_again(f"media-{number}"))))
+        for number in range(2)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(RetryLater):
+        await consumer.on_uploaded(_delivery("media.uploaded", _uploaded_again("media-2")))
+    for hand in hands:
+        hand.cancel()
+    await asyncio.gather(*hands, return_exceptions=True)
+
+
+def _uploaded_again(media_id: str) -> bytes:
+    event = events_pb2.MediaUploaded.FromString(_uploaded(sha256=bytes(32)))
+    event.media_id = media_id
+    return event.SerializeToString()
 
 
 async def test_workers_are_shown_by_slot() -> None:

@@ -12,32 +12,20 @@ from services.transcode.engine.errors import EngineCrashed
 from services.transcode.engine.limits import Limits
 from services.transcode.originals import OriginalMissing
 from services.transcode.plan import ImageSpec, plan, spec_from_json
-from services.transcode.planner import PROBE_TRIES, PlannedTask, Planner, Uploaded, cost_shares
+from services.transcode.planner import TRIES, PlannedTask, Uploaded, cost_shares
 from services.transcode.preview import Shape, preview
 from services.transcode.source import MediaKind, RejectedSource, RejectionReason, SourceInfo, from_jsonable
 from tests.unit.pipeline import fakes
-from tests.unit.pipeline.fakes import FakeEngine, FakePlans, FakeStorage
+from tests.unit.pipeline.fakes import FakeEngine, FakePlans, FakeStorage, planner
 
-VIDEO = Uploaded(fakes.MEDIA_ID, 1, MediaKind.VIDEO, fakes.ORIGINAL)
-IMAGE = Uploaded(fakes.MEDIA_ID, 1, MediaKind.IMAGE, fakes.ORIGINAL)
-
-
-def planner(engine: FakeEngine, plans: FakePlans, storage: FakeStorage | None = None) -> Planner:
-    return Planner(
-        engine=engine,
-        storage=storage or FakeStorage(),
-        bucket="originals",
-        plans=plans,
-        limits=Limits(),
-        patience=fakes.SHORT_PATIENCE,
-    )
+UPLOADED = Uploaded(fakes.MEDIA_ID, 1, fakes.ORIGINAL)
 
 
 async def test_a_video_becomes_a_task_a_step_and_sound_and_a_poster() -> None:
     plans = FakePlans()
-    await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans).plan_media(VIDEO)
-    [(media_id, generation, source_json, tasks)] = plans.recorded
-    assert (media_id, generation) == (fakes.MEDIA_ID, 1)
+    await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans).plan_media(UPLOADED)
+    [(media_id, generation, kind, source_json, tasks)] = plans.recorded
+    assert (media_id, generation, kind) == (fakes.MEDIA_ID, 1, MediaKind.VIDEO)
     assert [(task.label, task.lane) for task in tasks] == [
         ("1080p", "video"),
         ("720p", "video"),
@@ -48,28 +36,22 @@ async def test_a_video_becomes_a_task_a_step_and_sound_and_a_poster() -> None:
     ]
     assert from_jsonable(SourceInfo, json.loads(source_json)) == fakes.VIDEO_SOURCE
     specs = tuple(spec_from_json(json.loads(task.spec_json)) for task in tasks)
-    assert specs == plan(fakes.VIDEO_SOURCE, MediaKind.VIDEO)
+    assert specs == plan(fakes.VIDEO_SOURCE)
     assert sum(task.cost_share for task in tasks) == 1.0
 
 
 async def test_an_image_becomes_one_task() -> None:
     plans = FakePlans()
-    await planner(FakeEngine(), plans).plan_media(IMAGE)
-    [(_, _, _, tasks)] = plans.recorded
+    await planner(FakeEngine(), plans).plan_media(UPLOADED)
+    [(_, _, kind, _, tasks)] = plans.recorded
+    assert kind is MediaKind.IMAGE
     assert [(task.label, task.lane, task.cost_share) for task in tasks] == [("image", "image", 1.0)]
-
-
-async def test_a_video_announced_as_an_image_fails_with_a_reason() -> None:
-    plans = FakePlans()
-    await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans).plan_media(IMAGE)
-    assert [failure.reason for failure in plans.failed] == ["kind_mismatch"]
-    assert plans.recorded == []
 
 
 async def test_a_refused_original_fails_with_a_reason() -> None:
     plans = FakePlans()
     refused = RejectedSource(RejectionReason.NOT_MEDIA, "the file is a web page")
-    await planner(FakeEngine(found=refused), plans).plan_media(VIDEO)
+    await planner(FakeEngine(found=refused), plans).plan_media(UPLOADED)
     [failure] = plans.failed
     assert failure.reason == "not_media"
     assert failure.message.startswith("The file is a web page. ")
@@ -77,20 +59,20 @@ async def test_a_refused_original_fails_with_a_reason() -> None:
 
 async def test_an_original_that_was_overwritten_fails_at_once() -> None:
     plans = FakePlans()
-    await planner(FakeEngine(), plans, FakeStorage(etag="other")).plan_media(IMAGE)
+    await planner(FakeEngine(), plans, FakeStorage(etag="other")).plan_media(UPLOADED)
     assert [failure.reason for failure in plans.failed] == ["original_changed"]
 
 
 @pytest.mark.parametrize("error", [Stale("overtaken"), NotFound("deleted")])
 async def test_an_overtaken_generation_is_dropped(error: Exception) -> None:
-    await planner(FakeEngine(), FakePlans(error=error)).plan_media(IMAGE)
+    await planner(FakeEngine(), FakePlans(error=error)).plan_media(UPLOADED)
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), DeadlineExceeded("slow"), Internal("out of order")])
 async def test_without_metadata_the_message_comes_again(error: Exception) -> None:
     plans = FakePlans(error=error)
     with pytest.raises(type(error)):
-        await planner(FakeEngine(), plans).plan_media(IMAGE)
+        await planner(FakeEngine(), plans).plan_media(UPLOADED)
     assert plans.failed == []
 
 
@@ -108,15 +90,15 @@ async def test_a_probe_that_fails_is_tried_again_within_its_delivery_and_then_fa
 ) -> None:
     plans = FakePlans()
     engine = FakeEngine(found=error)
-    await planner(engine, plans).plan_media(VIDEO)
-    assert engine.probed == PROBE_TRIES
+    await planner(engine, plans).plan_media(UPLOADED)
+    assert engine.probed == TRIES
     assert [failure.reason for failure in plans.failed] == [reason]
 
 
 async def test_a_probe_that_fails_once_costs_the_media_nothing() -> None:
     plans = FakePlans()
     engine = FakeEngine(found=[EngineCrashed("killed"), fakes.VIDEO_SOURCE])
-    await planner(engine, plans).plan_media(VIDEO)
+    await planner(engine, plans).plan_media(UPLOADED)
     assert len(plans.recorded) == 1
     assert plans.failed == []
 
@@ -125,26 +107,28 @@ async def test_a_source_that_no_plan_fits_fails_the_media() -> None:
     assert fakes.VIDEO_SOURCE.video
     video = replace(fakes.VIDEO_SOURCE.video, frame_rate=Fraction(0))
     plans = FakePlans()
-    await planner(FakeEngine(found=replace(fakes.VIDEO_SOURCE, video=video)), plans).plan_media(VIDEO)
+    await planner(FakeEngine(found=replace(fakes.VIDEO_SOURCE, video=video)), plans).plan_media(UPLOADED)
     assert [failure.reason for failure in plans.failed] == ["internal"]
 
 
 async def test_a_plan_that_is_refused_fails_the_media() -> None:
     class Refusing(FakePlans):
-        async def record(self, media_id: str, generation: int, source_json: str, tasks: Sequence[PlannedTask]) -> None:
+        async def record(
+            self, media_id: str, generation: int, kind: MediaKind, source_json: str, tasks: Sequence[PlannedTask]
+        ) -> None:
             raise InvalidArgument("too many tasks")
 
     plans = Refusing()
-    await planner(FakeEngine(), plans).plan_media(IMAGE)
+    await planner(FakeEngine(), plans).plan_media(UPLOADED)
     assert [failure.reason for failure in plans.failed] == ["internal"]
 
 
 async def test_an_outage_of_storage_is_never_the_originals_fault() -> None:
     plans = FakePlans()
     storage = FakeStorage(script={"read": [Unavailable("connection refused")] * 1_000})
-    for _ in range(2 * PROBE_TRIES):
+    for _ in range(2 * TRIES):
         with pytest.raises(Unavailable):
-            await planner(FakeEngine(), plans, storage).plan_media(IMAGE)
+            await planner(FakeEngine(), plans, storage).plan_media(UPLOADED)
     assert plans.failed == []
 
 

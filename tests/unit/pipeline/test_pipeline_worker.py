@@ -18,7 +18,7 @@ from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome
 from services.transcode.plan import VideoSpec, plan
 from services.transcode.slots import Slots
-from services.transcode.source import MediaKind, RejectedSource, RejectionReason
+from services.transcode.source import RejectedSource, RejectionReason
 from services.transcode.tasks import TaskRef
 from services.transcode.worker import Worker, WorkerPolicy
 from tests.unit.pipeline import fakes
@@ -78,7 +78,7 @@ async def test_stores_artifacts_below_its_attempt_and_records_the_result() -> No
 
 
 async def test_a_video_track_keeps_every_segment() -> None:
-    spec = next(spec for spec in plan(fakes.VIDEO_SOURCE, MediaKind.VIDEO) if spec.label == "720p")
+    spec = next(spec for spec in plan(fakes.VIDEO_SOURCE) if spec.label == "720p")
     assert isinstance(spec, VideoSpec)
     rig = Rig(engine=FakeEngine(fakes.make_track), tasks=FakeTasks(fakes.task(spec, lane="video")))
     assert await rig.work() is None

@@ -104,14 +104,14 @@ async def run_plan(data: bytes, ladder: tuple[Step, ...] = LADDER) -> tuple[Sour
         async with slots:
             return await run(spec, data)
 
-    specs = plan(source, source.kind, ladder=ladder)
+    specs = plan(source, ladder=ladder)
     results = await asyncio.gather(*(one(spec) for spec in specs))
     return source, {spec.label: result for spec, result in zip(specs, results, strict=True)}
 
 
 def specs_of(source: SourceInfo, ladder: tuple[Step, ...] = SMALL_LADDER) -> tuple[VideoSpec, AudioSpec]:
     """The first video and the audio task of a source."""
-    specs = plan(source, source.kind, ladder=ladder)
+    specs = plan(source, ladder=ladder)
     video = next(spec for spec in specs if isinstance(spec, VideoSpec))
     audio = next(spec for spec in specs if isinstance(spec, AudioSpec))
     return video, audio

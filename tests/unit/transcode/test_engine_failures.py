@@ -197,6 +197,7 @@ async def test_junk_is_refused_with_a_reason(data: bytes, reason: RejectionReaso
 async def test_limits_refuse_with_a_reason() -> None:
     data = sources.clip(FOUR_FRAMES, rate=Fraction(1))
     refused = [
+        (replace(LIMITS, max_video_bytes=len(data) - 1), RejectionReason.FILE_TOO_LARGE),
         (replace(LIMITS, max_duration_s=3), RejectionReason.TOO_LONG),
         (replace(LIMITS, max_frame_pixels=160 * 90 - 1), RejectionReason.TOO_LARGE),
         (replace(LIMITS, max_streams=0), RejectionReason.TOO_MANY_STREAMS),

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
+from services.transcode.engine.outcome import Stage
 from services.transcode.engine.run import probe
 from services.transcode.plan import ImageSpec
-from services.transcode.source import ImageInfo, RejectedSource, RejectionReason
+from services.transcode.source import ImageInfo, MediaKind, RejectedSource, RejectionReason
 from tests.unit.transcode import sources
 from tests.unit.transcode.sources import LIMITS, BytesSource, Result
 
@@ -200,3 +201,13 @@ async def test_the_pixel_limit_is_a_setting() -> None:
     with pytest.raises(RejectedSource) as rejection:
         await probe(BytesSource(data), replace(LIMITS, max_image_pixels=19_999))
     assert rejection.value.reason is RejectionReason.TOO_LARGE
+
+
+async def test_a_file_too_large_for_an_image_is_refused_by_its_first_bytes() -> None:
+    data = saved(marked(200, 100))
+    source, stages = BytesSource(data), list[Stage]()
+    with pytest.raises(RejectedSource) as rejection:
+        await probe(source, replace(LIMITS, max_image_bytes=len(data) - 1, max_image_pixels=1), on_stage=stages.append)
+    assert rejection.value.reason is RejectionReason.FILE_TOO_LARGE
+    assert [stage.name for stage in stages] == ["child start", "sniff"], "more than the first bytes was looked at"
+    assert (await probe(source, replace(LIMITS, max_image_bytes=len(data)))).kind is MediaKind.IMAGE

@@ -28,7 +28,7 @@ async def encode(data: bytes) -> tuple[VideoSpec, Result]:
     """The largest rendition of a clip without sound."""
     source, results = await sources.run_plan(data, SMALL_LADDER)
     assert source.video is not None
-    spec = plan(source, source.kind, ladder=SMALL_LADDER)[0]
+    spec = plan(source, ladder=SMALL_LADDER)[0]
     assert isinstance(spec, VideoSpec)
     return spec, results[spec.label]
 

@@ -23,7 +23,6 @@ from services.transcode.source import (
     ContainerFormat,
     ImageInfo,
     MediaKind,
-    RejectedSource,
     RejectionReason,
     SourceInfo,
     VideoStreamInfo,
@@ -83,7 +82,7 @@ def video_specs(specs: tuple[TaskSpec, ...]) -> list[VideoSpec]:
 
 
 def test_a_video_gets_its_ladder_then_audio_then_a_poster() -> None:
-    specs = plan(SOURCE, MediaKind.VIDEO)
+    specs = plan(SOURCE)
     assert [spec.label for spec in specs] == ["1080p", "720p", "480p", "360p", "audio", "poster"]
     audio, poster = specs[4], specs[5]
     assert isinstance(audio, AudioSpec)
@@ -96,26 +95,18 @@ def test_a_video_gets_its_ladder_then_audio_then_a_poster() -> None:
 
 
 def test_a_silent_video_gets_no_audio() -> None:
-    assert "audio" not in [spec.label for spec in plan(replace(SOURCE, audio=()), MediaKind.VIDEO)]
+    assert "audio" not in [spec.label for spec in plan(replace(SOURCE, audio=()))]
 
 
 def test_an_image_is_one_task() -> None:
-    (spec,) = plan(PHOTO, MediaKind.IMAGE)
+    (spec,) = plan(PHOTO)
     assert isinstance(spec, ImageSpec)
     assert spec.sizes_px == (1200, 600, 150)
 
 
-@pytest.mark.parametrize(("source", "announced"), [(SOURCE, MediaKind.IMAGE), (PHOTO, MediaKind.VIDEO)])
-def test_the_other_kind_is_refused(source: SourceInfo, announced: MediaKind) -> None:
-    with pytest.raises(RejectedSource) as rejection:
-        plan(source, announced)
-    assert rejection.value.reason is RejectionReason.KIND_MISMATCH
-    assert rejection.value.reason.advice
-
-
 @given(rates, st.fractions(min_value=Fraction(1, 5), max_value=4000, max_denominator=1000))
 def test_all_renditions_share_borders_and_segments_last_2_to_6_s(rate: Fraction, seconds: Fraction) -> None:
-    specs = plan(at_rate(rate, seconds), MediaKind.VIDEO)
+    specs = plan(at_rate(rate, seconds))
     timelines = {spec.timeline for spec in specs if isinstance(spec, VideoSpec | AudioSpec)}
     (timeline,) = timelines
     assert timeline.frame_rate <= 60
@@ -128,7 +119,7 @@ def test_all_renditions_share_borders_and_segments_last_2_to_6_s(rate: Fraction,
 @given(rates)
 def test_the_plan_survives_json(rate: Fraction) -> None:
     for source in (at_rate(rate, Fraction(77, 3)), PHOTO):
-        for spec in plan(source, source.kind):
+        for spec in plan(source):
             assert spec_from_json(json.loads(json.dumps(spec_to_json(spec)))) == spec
         assert from_jsonable(SourceInfo, json.loads(json.dumps(to_jsonable(source)))) == source
 
@@ -174,12 +165,12 @@ def test_frame_rates(source_rate: Fraction, expected: Fraction) -> None:
 )
 def test_the_frame_count_is_the_sources_unless_the_clock_contradicts(rate: Fraction, count: int, expected: int) -> None:
     source = replace(SOURCE, video=replace(VIDEO, frame_rate=rate, frame_count=count))
-    assert video_specs(plan(source, MediaKind.VIDEO))[0].timeline.frame_count == expected
+    assert video_specs(plan(source))[0].timeline.frame_count == expected
 
 
 def test_high_frame_rates_get_more_bits() -> None:
-    slow = video_specs(plan(SOURCE, MediaKind.VIDEO))[0]
-    fast = video_specs(plan(at_rate(Fraction(60), Fraction(12)), MediaKind.VIDEO))[0]
+    slow = video_specs(plan(SOURCE))[0]
+    fast = video_specs(plan(at_rate(Fraction(60), Fraction(12))))[0]
     assert fast.maxrate_bps == slow.maxrate_bps * 3 // 2
 
 

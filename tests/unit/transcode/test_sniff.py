@@ -2,7 +2,8 @@ import struct
 
 import pytest
 
-from services.transcode.engine.sniff import sniff
+from services.transcode.engine.limits import Limits
+from services.transcode.engine.sniff import check_file_size, sniff
 from services.transcode.source import ContainerFormat, MediaKind, RejectedSource, RejectionReason
 
 ACCEPTED = {
@@ -60,3 +61,13 @@ def test_each_format_belongs_to_one_pipeline() -> None:
 def test_every_first_box_of_a_playable_iso_file_is_taken() -> None:
     for kind in (b"ftyp", b"moov", b"mdat", b"free", b"skip"):
         assert sniff(struct.pack(">I4s", 24, kind) + bytes(16)) is ContainerFormat.MP4
+
+
+@pytest.mark.parametrize("container_format", ContainerFormat)
+def test_a_file_may_be_as_large_as_its_kind_may_be(container_format: ContainerFormat) -> None:
+    limits = Limits(max_image_bytes=1_000, max_video_bytes=2_000)
+    limit_bytes = 1_000 if container_format.kind is MediaKind.IMAGE else 2_000
+    check_file_size(container_format, limit_bytes, limits)
+    with pytest.raises(RejectedSource, match=rf"{limit_bytes + 1:,} bytes; the limit is {limit_bytes:,}") as rejection:
+        check_file_size(container_format, limit_bytes + 1, limits)
+    assert rejection.value.reason is RejectionReason.FILE_TOO_LARGE
