@@ -1,14 +1,15 @@
 """Object storage over the S3 protocol.
 
-Permissions: on the originals bucket s3:PutObject, GetObject, ListMultipartUploadParts, AbortMultipartUpload,
-ListBucketMultipartUploads; on the delivery bucket s3:PutObject, GetObject, ListBucket.
+Permissions: on the originals bucket s3:PutObject, GetObject, DeleteObject, ListMultipartUploadParts,
+AbortMultipartUpload, ListBucketMultipartUploads; on the delivery bucket s3:PutObject, GetObject, ListBucket.
 
-Layout: `originals/<shard>/<media_id>/original`; `delivery/<shard>/<media_id>/<generation>/<token>/…`, each key of which
-is written once and never again.
+Layout: `originals/<shard>/<media_id>/original`, and beside it `incoming`, where a browser's form puts its file;
+`delivery/<shard>/<media_id>/<generation>/<token>/…`, each key of which is written once and never again.
 
 Caveats of stores that were met: after a part is sent again, SeaweedFS lists it twice (the latest counts); a
 CompleteMultipartUpload may answer 200 with an error inside (botocore raises it as an error); a repeat of it may answer
-200 again or NoSuchUpload, so that only a HEAD of the object tells.
+200 again or NoSuchUpload, so that only a HEAD of the object tells; ListParts does not tell checksums. A checksum of
+the whole object is kept where parts are joined for CRC-32C; joined SHA-256 wants every part's checksum said again.
 
 boto3 blocks, hence every call runs in a thread. Bytes and questions have threads of their own, so that storage which
 takes connections and says nothing does not hold up the quick calls. Signing needs neither storage nor boto3.
@@ -17,10 +18,10 @@ takes connections and says nothing does not hold up the quick calls. Signing nee
 import base64
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -46,27 +47,62 @@ _CONTROL_ATTEMPTS: Final = 2
 _CONTROL_CONNECTIONS: Final = 8
 _NOT_FOUND = {"404", "NoSuchKey", "NoSuchUpload", "NoSuchBucket"}
 _CONFLICT = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
-_REFUSED = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "MalformedXML", "BadDigest"}
+_REFUSED = {
+    "BadDigest",
+    "EntityTooLarge",
+    "EntityTooSmall",
+    "InvalidPart",
+    "InvalidPartOrder",
+    "InvalidRequest",
+    "MalformedXML",
+}
 
 _T = TypeVar("_T")
+
+ChecksumAlgorithm: TypeAlias = Literal["CRC32C", "SHA256"]
+"""As S3 spells them; each with a header `x-amz-checksum-<lower case>`."""
+
+_CHECKSUMS: Final[tuple[ChecksumAlgorithm, ...]] = ("CRC32C", "SHA256")
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """An object as HEAD describes it; `etag` without quotes."""
+    """An object as HEAD describes it; `etag` without quotes, `checksums` of the whole in base64, if storage has any."""
 
     key: str
     etag: str
     size_bytes: int
+    checksums: Mapping["ChecksumAlgorithm", str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part that storage holds, or is said to hold; `etag` without quotes, `size_bytes` -1 where it is not known."""
+    """A part that storage holds, or is said to hold.
+
+    `etag` without quotes, `size_bytes` -1 where it is not known, `checksum` in base64, empty where there is none.
+    """
 
     number: int
     etag: str
     size_bytes: int = -1
+    checksum: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """An HTML form that takes one file: every field, then the file as `file`."""
+
+    url: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingUpload:
+    """A multipart upload that was neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    initiated_at: datetime
 
 
 @asynccontextmanager
@@ -87,6 +123,7 @@ async def connected(settings: S3Settings) -> AsyncIterator["Blobs"]:
         data_threads=Threads(settings.s3_max_connections, "s3-data"),
         control=_client(settings, settings.s3_endpoint_url, control),
         control_threads=Threads(_CONTROL_CONNECTIONS, "s3-control"),
+        public=_client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url, control),
         presigner=_presigner(settings),
     )
 
@@ -139,12 +176,14 @@ class Blobs:
         data_threads: Threads,
         control: "S3Client",
         control_threads: Threads,
+        public: "S3Client",
         presigner: Presigner,
     ) -> None:
         self._data = data
         self._data_threads = data_threads
         self._control = control
         self._control_threads = control_threads
+        self._public = public
         self._presigner = presigner
 
     # Objects
@@ -206,8 +245,59 @@ class Blobs:
         Raises:
             NotFound: there is no such object.
         """
-        answer = await _run(self._control_threads, partial(self._control.head_object, Bucket=bucket, Key=key), key)
-        return Blob(key, answer["ETag"].strip('"'), answer["ContentLength"])
+        answer: Any = await _run(
+            self._control_threads,
+            partial(self._control.head_object, Bucket=bucket, Key=key, ChecksumMode="ENABLED"),
+            key,
+        )
+        # What S3 calls composite is made of the parts' checksums: it is none of the bytes.
+        is_whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+        checksums = {
+            algorithm: answer[f"Checksum{algorithm}"]
+            for algorithm in _CHECKSUMS
+            if is_whole and f"Checksum{algorithm}" in answer
+        }
+        return Blob(key, answer["ETag"].strip('"'), answer["ContentLength"], checksums)
+
+    async def copy(self, bucket: str, source_key: str, key: str, *, etag: str) -> None:
+        """Copies exactly the bytes that `etag` names to a key that is free, within storage; up to 5 GiB.
+
+        Raises:
+            NotFound: there is no such source.
+            AlreadyExists: the source has other bytes by now, or the key is taken.
+        """
+        await _run(
+            self._data_threads,
+            partial(
+                self._data.copy_object,
+                Bucket=bucket,
+                Key=key,
+                CopySource={"Bucket": bucket, "Key": source_key},
+                CopySourceIfMatch=f'"{etag}"',
+                IfNoneMatch="*",
+            ),
+            key,
+        )
+
+    async def delete(self, bucket: str, key: str) -> None:
+        """Deletes an object; one that is gone already is fine."""
+        await _run(self._control_threads, partial(self._control.delete_object, Bucket=bucket, Key=key), key)
+
+    def sign_put(self, bucket: str, key: str, headers: Mapping[str, str], *, expires_in: timedelta) -> str:
+        """A URL to PUT an object to, with exactly these headers (lower-case names). Asks nobody."""
+        return self._presigner.sign("PUT", bucket, key, query={}, headers=headers, expires_in=expires_in)
+
+    def sign_form(self, bucket: str, key: str, *, max_size_bytes: int, expires_in: timedelta) -> Form:
+        """A form to POST an object with (an S3 POST policy), of one byte to a limit. Asks nobody."""
+        fields = {"success_action_status": "201"}
+        signed = self._public.generate_presigned_post(
+            bucket,
+            key,
+            Fields=fields,
+            Conditions=[fields, ["content-length-range", 1, max_size_bytes]],
+            ExpiresIn=int(expires_in.total_seconds()),
+        )
+        return Form(signed["url"], signed["fields"])
 
     async def list(self, bucket: str, prefix: str) -> Sequence[Blob]:
         """Every object below a prefix, by key."""
@@ -224,20 +314,36 @@ class Blobs:
 
     # Multipart uploads
 
-    async def create_multipart(self, bucket: str, key: str, *, content_type: str) -> str:
-        """Begins a multipart upload; returns its identifier."""
+    async def create_multipart(
+        self, bucket: str, key: str, *, content_type: str, algorithm: ChecksumAlgorithm | None = None
+    ) -> str:
+        """Begins a multipart upload; returns its identifier.
+
+        Args:
+            bucket: its name.
+            key: of the object that it will make.
+            content_type: of that object.
+            algorithm: of the checksum that every part will carry.
+        """
+        checksum: Any = {}
+        if algorithm:
+            # Joined, CRCs of parts give the CRC of the whole; hashes do not.
+            kind = "FULL_OBJECT" if algorithm == "CRC32C" else "COMPOSITE"
+            checksum = {"ChecksumAlgorithm": algorithm, "ChecksumType": kind}
         answer = await _run(
             self._control_threads,
-            partial(self._control.create_multipart_upload, Bucket=bucket, Key=key, ContentType=content_type),
+            partial(
+                self._control.create_multipart_upload, Bucket=bucket, Key=key, ContentType=content_type, **checksum
+            ),
             key,
         )
         return answer["UploadId"]
 
     def sign_parts(
-        self, bucket: str, key: str, upload_id: str, sizes_bytes: Mapping[int, int], *, expires_in: timedelta
+        self, bucket: str, key: str, upload_id: str, parts: Mapping[int, Mapping[str, str]], *, expires_in: timedelta
     ) -> dict[int, str]:
-        """URLs to PUT parts to, by part number; the signature binds each part's exact length. Asks nobody."""
-        return self._presigner.sign_parts(bucket, key, upload_id, sizes_bytes, expires_in=expires_in)
+        """URLs to PUT parts to, by part number, each with exactly these headers (lower-case names). Asks nobody."""
+        return self._presigner.sign_parts(bucket, key, upload_id, parts, expires_in=expires_in)
 
     async def list_parts(self, bucket: str, key: str, upload_id: str) -> Sequence[Part]:
         """The parts that storage holds, by number; of a part that was sent twice, the latest.
@@ -258,13 +364,26 @@ class Blobs:
 
         return await _run(self._control_threads, pages, key)
 
-    async def complete_multipart(self, bucket: str, key: str, upload_id: str, parts: Sequence[Part]) -> None:
-        """Joins the parts into the object.
+    async def complete_multipart(
+        self,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        parts: Sequence[Part],
+        *,
+        algorithm: ChecksumAlgorithm | None = None,
+    ) -> None:
+        """Joins the parts into the object; their checksums are said again where they have any.
 
         Raises:
             NotFound: there is no such upload: ask `head` whether it was completed before.
             FailedPrecondition: storage refuses the parts, for instance for a wrong ETag.
         """
+        joined: Any = [
+            {"PartNumber": part.number, "ETag": part.etag}
+            | ({f"Checksum{algorithm}": part.checksum} if part.checksum else {})
+            for part in parts
+        ]
         await _run(
             self._data_threads,
             partial(
@@ -272,10 +391,24 @@ class Blobs:
                 Bucket=bucket,
                 Key=key,
                 UploadId=upload_id,
-                MultipartUpload={"Parts": [{"PartNumber": part.number, "ETag": part.etag} for part in parts]},
+                MultipartUpload={"Parts": joined},
             ),
             key,
         )
+
+    async def pending_multipart(
+        self, bucket: str, *, after: tuple[str, str] = ("", "")
+    ) -> tuple[Sequence[PendingUpload], tuple[str, str] | None]:
+        """A page of multipart uploads that were neither completed nor aborted, and where the next one begins."""
+        answer = await _run(
+            self._control_threads,
+            partial(self._control.list_multipart_uploads, Bucket=bucket, KeyMarker=after[0], UploadIdMarker=after[1]),
+            bucket,
+        )
+        page = [PendingUpload(one["Key"], one["UploadId"], one["Initiated"]) for one in answer.get("Uploads", [])]
+        if not answer.get("IsTruncated"):
+            return page, None
+        return page, (answer.get("NextKeyMarker", ""), answer.get("NextUploadIdMarker", ""))
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Gives a multipart upload and its parts up; one that is gone already is fine."""

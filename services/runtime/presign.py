@@ -92,17 +92,29 @@ class Presigner:
         bucket: str,
         key: str,
         upload_id: str,
-        sizes_bytes: Mapping[int, int],
+        parts: Mapping[int, Mapping[str, str]],
         *,
         expires_in: timedelta,
         now: datetime | None = None,
     ) -> dict[int, str]:
-        """URLs to PUT the parts of one upload to, by number; each signature binds its part's exact length."""
-        signing = self._signing("PUT", bucket, key, header_names=("content-length",), expires_in=expires_in, now=now)
+        """URLs to PUT the parts of one upload to, by number.
+
+        Args:
+            bucket: its name.
+            key: the object's key, unencoded.
+            upload_id: the upload.
+            parts: by number, the headers that must be sent exactly so, as in `sign`; all parts with the same names.
+            expires_in: from one second to seven days.
+            now: when it is signed; the clock's time by default.
+        """
+        if not parts:
+            return {}
+        names = tuple(next(iter(parts.values())))
+        signing = self._signing("PUT", bucket, key, header_names=names, expires_in=expires_in, now=now)
         upload = quote(upload_id, safe=_UNRESERVED)
         return {
-            number: signing.url_of(f"&partNumber={number}&uploadId={upload}", f"content-length:{size_bytes}\n")
-            for number, size_bytes in sizes_bytes.items()
+            number: signing.url_of(f"&partNumber={number}&uploadId={upload}", headers)
+            for number, headers in parts.items()
         }
 
     def _signing(
@@ -158,16 +170,18 @@ class _Signing:
 
     def url(self, query: Mapping[str, str], headers: Mapping[str, str]) -> str:
         """The URL with these parameters, for a request with these headers."""
-        before = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers) if name < "host")
-        after = "".join(f"{name}:{' '.join(headers[name].split())}\n" for name in sorted(headers) if name > "host")
         encoded = _pairs(query)
         # Upper case sorts before lower case, so only parameters of that kind could come among the X-Amz ones.
         merged = "&".join(sorted([*self.parameters.split("&"), *encoded], key=lambda pair: pair.partition("=")[0]))
-        return self._finished(merged, f"{before}{self.host_header}{after}")
+        return self._finished(merged, self._canonical(headers))
 
-    def url_of(self, later_query: str, earlier_headers: str) -> str:
-        """The URL with parameters that sort after `X-Amz-…` and headers that sort before `host`, both encoded."""
-        return self._finished(f"{self.parameters}{later_query}", f"{earlier_headers}{self.host_header}")
+    def url_of(self, later_query: str, headers: Mapping[str, str]) -> str:
+        """The URL with parameters that sort after `X-Amz-…` and are encoded, for a request with these headers."""
+        return self._finished(f"{self.parameters}{later_query}", self._canonical(headers))
+
+    def _canonical(self, headers: Mapping[str, str]) -> str:
+        lines = [f"{name}:{' '.join(value.split())}\n" for name, value in headers.items()]
+        return "".join(sorted([*lines, self.host_header], key=lambda line: line.partition(":")[0]))
 
     def _finished(self, query: str, headers: str) -> str:
         request = f"{self.request_prefix}{query}\n{headers}{self.request_suffix}"

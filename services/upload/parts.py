@@ -35,33 +35,43 @@ class HeldPart:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedPart:
-    """A part as the client knows it; `etag` without quotes."""
+    """A part as the client knows it; `etag` without quotes, `checksum` in base64 or empty."""
 
     number: int
     etag: str
+    checksum: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The agreed cut of a file: parts of `part_size_bytes` from number 1 on, the last one with what is left."""
+    """The agreed cut of a file: parts of `part_size_bytes` from number 1 on, the last one with what is left.
+
+    Both sizes are 0 where the size of the file is not known: then the client cuts as it likes, within storage's bounds.
+    """
 
     size_bytes: int
     part_size_bytes: int
 
     @property
+    def is_known(self) -> bool:
+        """Whether the size of the file is known."""
+        return self.size_bytes > 0
+
+    @property
     def part_count(self) -> int:
-        """How many parts there are, 1 to 10,000."""
-        return -(-self.size_bytes // self.part_size_bytes)
+        """How many parts there are, 1 to 10,000; 0 where that is not known."""
+        return -(-self.size_bytes // self.part_size_bytes) if self.is_known else 0
 
     def size_of(self, number: int) -> int:
-        """Exact length of a part in bytes; `number` is one of 1 to `part_count`."""
+        """Exact length of a part in bytes; `number` is one of 1 to `part_count`. 0 where it is not known."""
+        if not self.is_known:
+            return 0
         if number < self.part_count:
             return self.part_size_bytes
         return self.size_bytes - (self.part_count - 1) * self.part_size_bytes
 
-    def sizes(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Exact lengths in bytes by part number, in the order given."""
-        return {number: self.size_of(number) for number in numbers}
+
+UNKNOWN: Final = Layout(0, 0)
 
 
 def choose_layout(size_bytes: int, preferred_part_size_bytes: int) -> Layout:
@@ -84,29 +94,30 @@ def check_signable(layout: Layout, numbers: Sequence[int]) -> None:
             reason="PART_NUMBERS_INVALID",
             details={"field": "part_numbers"},
         )
-    unknown = [number for number in numbers if not 1 <= number <= layout.part_count]
+    last = layout.part_count or MAX_PART_COUNT
+    unknown = [number for number in numbers if not 1 <= number <= last]
     if unknown or len(set(numbers)) != len(numbers):
         raise InvalidArgument(
-            f"part numbers are distinct and lie between 1 and {layout.part_count:,}",
+            f"part numbers are distinct and lie between 1 and {last:,}",
             reason="PART_NUMBERS_INVALID",
-            details={"field": "part_numbers", "part_count": str(layout.part_count), "unknown_parts": ranges(unknown)},
+            details={"field": "part_numbers", "part_count": str(last), "unknown_parts": ranges(unknown)},
         )
 
 
 def check_claim(layout: Layout, claimed: Sequence[ClaimedPart]) -> None:
-    """Checks that a client names every part of the file once.
+    """Checks that a client names every part of the file once; where its size is not known, from 1 on without a gap.
 
     Raises:
         InvalidArgument: `details` say which parts are missing, unknown or named twice.
     """
     numbers = [part.number for part in claimed]
-    expected = set(range(1, layout.part_count + 1))
+    expected = set(range(1, (layout.part_count or min(max(numbers, default=1), MAX_PART_COUNT)) + 1))
     wrong = {
         "missing_parts": ranges(expected - set(numbers)),
         "unknown_parts": ranges(set(numbers) - expected),
         "repeated_parts": ranges({number for number, following in pairwise(sorted(numbers)) if number == following}),
     }
-    _refuse(wrong, "PARTS_INCOMPLETE", f"name each of the {layout.part_count:,} parts once, with its ETag")
+    _refuse(wrong, "PARTS_INCOMPLETE", f"name each of the {len(expected):,} parts once, with its ETag")
 
 
 def check_held(layout: Layout, claimed: Sequence[ClaimedPart], held: Sequence[HeldPart]) -> None:
@@ -121,10 +132,16 @@ def check_held(layout: Layout, claimed: Sequence[ClaimedPart], held: Sequence[He
         "missing_parts": ranges(part.number for part in claimed if part.number not in by_number),
         "different_parts": ranges(part.number for part, found in present if part.etag != found.etag),
         "wrong_size_parts": ranges(
-            found.number for _, found in present if found.size_bytes != layout.size_of(found.number)
+            found.number for _, found in present if layout.is_known and found.size_bytes != layout.size_of(found.number)
         ),
     }
     _refuse(wrong, "PARTS_DIFFER", "storage holds other parts than these: send the ones named in the details again")
+
+
+def total_size(claimed: Sequence[ClaimedPart], held: Sequence[HeldPart]) -> int:
+    """Bytes of the claimed parts as storage holds them; they have passed `check_held`."""
+    names = {part.number for part in claimed}
+    return sum(part.size_bytes for part in held if part.number in names)
 
 
 def _refuse(wrong: Mapping[str, str], reason: str, message: str) -> None:

@@ -2,18 +2,24 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry import trace
 
-from media.v1 import upload_service_pb2, upload_service_pb2_grpc
+from media.v1 import media_pb2, upload_service_pb2, upload_service_pb2_grpc
 from services.runtime import semconv
+from services.runtime.errors import InvalidArgument
+from services.upload.checksums import ChecksumAlgorithm
 from services.upload.completion import Completion
-from services.upload.metadata_client import MetadataRecords
+from services.upload.kinds import UploadKind
+from services.upload.metadata_client import ALGORITHMS, KINDS, MetadataRecords
 from services.upload.parts import ClaimedPart, normalised_etag
 from services.upload.sessions import Sessions, SignedPart
+
+_KINDS: Final = {pb: kind for kind, pb in KINDS.items()}
+_ALGORITHMS: Final = {pb: algorithm for algorithm, pb in ALGORITHMS.items()}
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -36,16 +42,22 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
             content_type=request.content_type,
             size_bytes=request.size_bytes,
             request_id=request.request_id,
+            kind=_kind(request.kind),
+            checksum_algorithm=_algorithm(request.checksum_algorithm),
+            checksum=request.checksum,
         )
-        layout = window.session.layout
-        _describe(window.session.media_id, part_count=layout.part_count)
+        session, layout, form = window.session, window.session.layout, window.form
+        _describe(session.media_id, part_count=layout.part_count)
         return upload_service_pb2.InitiateUploadResponse(
-            media_id=window.session.media_id,
-            upload_id=window.session.upload_id,
+            media_id=session.media_id,
+            upload_id=session.upload_id,
             part_size_bytes=layout.part_size_bytes,
             part_count=layout.part_count,
             parts=_parts_to_pb(window.parts),
             expires_at=_time_to_pb(window.expires_at),
+            kind=KINDS[session.kind],
+            form=upload_service_pb2.PresignedForm(url=form.url, fields=form.fields) if form else None,
+            s3_key=session.s3_key,
         )
 
     async def SignParts(
@@ -53,7 +65,13 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
     ) -> upload_service_pb2.SignPartsResponse:
         """Signs parts."""
         _describe(request.media_id, part_count=len(request.part_numbers))
-        window = await self._sessions.sign(request.user_id, request.media_id, list(request.part_numbers))
+        window = await self._sessions.sign(
+            request.user_id,
+            request.media_id,
+            [*request.part_numbers],
+            [*request.checksums],
+            upload_id=request.upload_id,
+        )
         return upload_service_pb2.SignPartsResponse(
             parts=_parts_to_pb(window.parts), expires_at=_time_to_pb(window.expires_at)
         )
@@ -63,7 +81,7 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
     ) -> upload_service_pb2.ListPartsResponse:
         """Lists what storage holds."""
         _describe(request.media_id)
-        session, held = await self._sessions.held(request.user_id, request.media_id)
+        session, held = await self._sessions.held(request.user_id, request.media_id, upload_id=request.upload_id)
         return upload_service_pb2.ListPartsResponse(
             parts=[
                 upload_service_pb2.UploadedPart(part_number=part.number, etag=part.etag, size_bytes=part.size_bytes)
@@ -72,6 +90,7 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
             upload_id=session.upload_id,
             part_size_bytes=session.layout.part_size_bytes,
             part_count=session.layout.part_count,
+            kind=KINDS[session.kind],
         )
 
     async def CompleteUpload(
@@ -79,8 +98,10 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
     ) -> upload_service_pb2.CompleteUploadResponse:
         """Completes an upload."""
         _describe(request.media_id, part_count=len(request.parts))
-        claimed = [ClaimedPart(part.part_number, normalised_etag(part.etag)) for part in request.parts]
-        await self._completion.complete(request.user_id, request.media_id, claimed)
+        claimed = [ClaimedPart(part.part_number, normalised_etag(part.etag), part.checksum) for part in request.parts]
+        await self._completion.complete(
+            request.user_id, request.media_id, claimed, checksum=request.checksum, upload_id=request.upload_id
+        )
         return upload_service_pb2.CompleteUploadResponse(
             media=await self._records.media(request.user_id, request.media_id)
         )
@@ -90,10 +111,24 @@ class UploadServicer(upload_service_pb2_grpc.UploadServiceServicer):
     ) -> upload_service_pb2.AbortUploadResponse:
         """Aborts an upload."""
         _describe(request.media_id)
-        await self._sessions.abort(request.user_id, request.media_id)
+        await self._sessions.abort(request.user_id, request.media_id, upload_id=request.upload_id)
         return upload_service_pb2.AbortUploadResponse(
             media=await self._records.media(request.user_id, request.media_id)
         )
+
+
+def _kind(value: "media_pb2.UploadKind.ValueType") -> UploadKind | None:
+    if value == media_pb2.UPLOAD_KIND_UNSPECIFIED:
+        return None
+    if value not in _KINDS:
+        raise InvalidArgument("no such kind of upload", details={"field": "kind"})
+    return _KINDS[value]
+
+
+def _algorithm(value: "media_pb2.ChecksumAlgorithm.ValueType") -> ChecksumAlgorithm | None:
+    if value not in _ALGORITHMS:
+        raise InvalidArgument("no such algorithm", details={"field": "checksum_algorithm"})
+    return _ALGORITHMS[value]
 
 
 def _describe(media_id: str, *, part_count: int | None = None) -> None:
@@ -105,7 +140,9 @@ def _describe(media_id: str, *, part_count: int | None = None) -> None:
 
 def _parts_to_pb(signed: Iterable[SignedPart]) -> list[upload_service_pb2.PresignedPart]:
     return [
-        upload_service_pb2.PresignedPart(part_number=part.number, url=part.url, size_bytes=part.size_bytes)
+        upload_service_pb2.PresignedPart(
+            part_number=part.number, url=part.url, size_bytes=part.size_bytes, headers=part.headers
+        )
         for part in signed
     ]
 

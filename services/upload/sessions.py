@@ -1,89 +1,41 @@
-"""Upload sessions: beginning one, signing its parts, saying what has arrived, giving it up.
-
-A session is a record at the metadata service and a multipart upload at object storage. The record comes first, so that
-whatever a crash leaves behind at storage is known to somebody. The two ports below are all that the use cases need.
-"""
+"""The use cases of an open upload: beginning one, signing its parts, saying what has arrived, giving it up."""
 
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum
-from typing import Protocol
 
-from services.runtime.errors import FailedPrecondition, NotFound
-from services.upload import claims, parts, tracing
-from services.upload.claims import Claim, MediaType
-from services.upload.parts import ClaimedPart, HeldPart, Layout
+from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound
+from services.upload import checksums, claims, clearing, kinds, parts, tracing
+from services.upload.checksums import ChecksumAlgorithm
+from services.upload.claims import MediaType
+from services.upload.kinds import UploadKind
+from services.upload.parts import UNKNOWN, HeldPart
+from services.upload.ports import Form, Intent, Records, Storage
+from services.upload.session import Failure, Session, SessionState, check_open, check_upload_id, lost
 
-
-class SessionState(Enum):
-    """Where a session stands."""
-
-    OPEN = "open"
-    COMPLETING = "completing"
-    COMPLETED = "completed"
-    ABORTED = "aborted"
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """An upload session as the metadata service records it.
-
-    Attributes:
-        media_id: the media that it creates.
-        user_id: its owner.
-        s3_key: key of the original.
-        upload_id: storage's identifier of the multipart upload; empty until one is attached.
-        layout: the agreed cut.
-        state: where it stands.
-        content_type: as claimed.
-        traceparent: the trace that began with it; empty if none was recorded.
-    """
-
-    media_id: str
-    user_id: str
-    s3_key: str
-    upload_id: str
-    layout: Layout
-    state: SessionState
-    content_type: str
-    traceparent: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredOriginal:
-    """A completed original as storage describes it; `etag` without quotes."""
-
-    s3_key: str
-    etag: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a media ends unpublished: a code for machines, a sentence for its owner."""
-
-    reason: str
-    message: str
+FORM_MAX_BYTES = 5 * 1024**3
+"""S3's ceiling for one POST, and for the copy that follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedPart:
-    """A URL to PUT exactly `size_bytes` to."""
+    """A URL to PUT exactly `size_bytes` to (0: any number), with exactly these headers beside Content-Length."""
 
     number: int
     url: str
     size_bytes: int
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class SignedWindow:
-    """A session together with some of its parts, signed until `expires_at`."""
+    """A session together with some of its parts, or its form, signed until `expires_at`."""
 
     session: Session
     parts: Sequence[SignedPart]
     expires_at: datetime
+    form: Form | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,64 +43,11 @@ class Terms:
     """On what terms uploads are taken; see the settings of the same names."""
 
     part_size_bytes: int
+    put_max_bytes: int
     window_parts: int
     url_ttl: timedelta
     session_ttl: timedelta
     max_size_bytes: Mapping[MediaType, int]
-
-
-class Storage(Protocol):
-    """The originals at object storage. Every method raises Unavailable when storage does not answer."""
-
-    async def create(self, key: str, content_type: str) -> str:
-        """Begins a multipart upload and returns its identifier."""
-
-    async def sign(
-        self, key: str, upload_id: str, sizes_bytes: Mapping[int, int], expires_in: timedelta
-    ) -> Mapping[int, str]:
-        """URLs by part number; the signature binds each part's exact length."""
-
-    async def list_parts(self, key: str, upload_id: str) -> Sequence[HeldPart]:
-        """All parts that storage holds, each number once, the latest. NotFound: no such upload (any more)."""
-
-    async def complete(self, key: str, upload_id: str, claimed: Sequence[ClaimedPart]) -> None:
-        """Joins the parts. NotFound: no such upload (any more). FailedPrecondition: storage refuses the parts."""
-
-    async def abort(self, key: str, upload_id: str) -> None:
-        """Gives the upload and its parts up; safe to repeat."""
-
-    async def head(self, key: str) -> StoredOriginal:
-        """The completed object. NotFound: there is none."""
-
-
-class Records(Protocol):
-    """The sessions at the metadata service. Every method is idempotent and may raise Unavailable."""
-
-    async def create(
-        self, user_id: str, claim: Claim, part_size_bytes: int, time_to_live: timedelta, request_id: str
-    ) -> Session:
-        """Records the intent; a repeat with the same non-empty `request_id` answers with the first record."""
-
-    async def attach(self, media_id: str, upload_id: str) -> Session:
-        """Attaches a multipart upload; the first one wins, and the answer holds the winner."""
-
-    async def get(self, user_id: str, media_id: str) -> Session:
-        """Reads a session. NotFound: unknown, or another's."""
-
-    async def begin_complete(self, user_id: str, media_id: str) -> Session:
-        """Open → completing. FailedPrecondition: aborted or expired."""
-
-    async def reopen(self, media_id: str) -> None:
-        """Completing → open; other states stay."""
-
-    async def begin_processing(self, media_id: str, original: StoredOriginal) -> None:
-        """Completing → completed: pins the original and announces it, once.
-
-        Open too: another call whose parts were refused may have reopened the session while this one joined them.
-        """
-
-    async def abort(self, user_id: str, media_id: str, failure: Failure) -> Session:
-        """Open → aborted, the media failed. FailedPrecondition: completing or complete."""
 
 
 class Sessions:
@@ -160,41 +59,83 @@ class Sessions:
         self._terms = terms
 
     async def initiate(
-        self, user_id: str, *, filename: str, content_type: str, size_bytes: int, request_id: str
+        self,
+        user_id: str,
+        *,
+        filename: str,
+        content_type: str,
+        size_bytes: int,
+        request_id: str,
+        kind: UploadKind | None = None,
+        checksum_algorithm: ChecksumAlgorithm | None = None,
+        checksum: str = "",
     ) -> SignedWindow:
-        """Begins an upload and signs its first parts.
+        """Begins an upload and signs its first parts, or its form.
 
         A repeat with the same `request_id` finds the first session, finishes what a crash left undone and signs
         afresh; when that session is no longer open, there is nothing to sign and the window is empty. Without one, the
         call gets one of its own, so that a repeat of a step below makes no second session.
 
         Raises:
-            InvalidArgument: name, type or size are out of bounds, or `request_id` belongs to another file.
+            InvalidArgument: name, type, size or checksum are out of bounds, or `request_id` belongs to another file.
+            ResourceExhausted: the owner's quota is used up.
         """
-        claim = claims.check(filename, content_type, size_bytes, self._terms.max_size_bytes)
-        layout = parts.choose_layout(claim.size_bytes, self._terms.part_size_bytes)
-        session = await self._records.create(
-            user_id, claim, layout.part_size_bytes, self._terms.session_ttl, request_id or uuid.uuid4().hex
+        may_lack_size = kind in {UploadKind.MULTIPART, UploadKind.FORM}
+        limits = self._terms.max_size_bytes
+        claim = claims.check(filename, content_type, size_bytes, limits, may_lack_size=may_lack_size)
+        checksums.check_whole(checksum_algorithm, checksum)
+        layout = UNKNOWN
+        if claim.size_bytes and kind is not UploadKind.FORM:
+            layout = parts.choose_layout(claim.size_bytes, self._terms.part_size_bytes)
+        chosen = kinds.choose(claim.size_bytes, kind, min(self._terms.put_max_bytes, layout.part_size_bytes))
+        intent = Intent(
+            claim=claim,
+            kind=chosen,
+            part_size_bytes=layout.part_size_bytes,
+            checksum_algorithm=checksum_algorithm,
+            checksum=checksum,
+            time_to_live=self._terms.session_ttl,
+            request_id=request_id or uuid.uuid4().hex,
         )
+        session = await self._records.create(user_id, intent)
         if session.state is not SessionState.OPEN:
             return SignedWindow(session, (), datetime.now(UTC))
         session = await self._attached(session)
-        last = min(session.layout.part_count, self._terms.window_parts)
-        return await self._signed(session, range(1, last + 1))
+        return self._first_window(session)
 
-    async def sign(self, user_id: str, media_id: str, numbers: Sequence[int]) -> SignedWindow:
+    async def sign(
+        self, user_id: str, media_id: str, numbers: Sequence[int], given: Sequence[str] = (), *, upload_id: str = ""
+    ) -> SignedWindow:
         """Signs more parts, or the same ones afresh.
+
+        Args:
+            user_id: who asks.
+            media_id: the media being uploaded.
+            numbers: of the parts.
+            given: their checksums, in the same order, where the upload has an algorithm.
+            upload_id: where it is not empty, the session must be this one at storage.
 
         Raises:
             NotFound: unknown, or another's.
-            InvalidArgument: numbers that the file does not have.
+            InvalidArgument: numbers that the file does not have, checksums that are missing or malformed.
             FailedPrecondition: the upload is no longer open.
         """
-        session = _open(await self._records.get(user_id, media_id))
+        session = await self._records.get(user_id, media_id)
+        check_upload_id(session, upload_id)
+        check_open(session)
+        if session.kind is UploadKind.FORM:
+            raise FailedPrecondition("this upload takes a form, not parts", reason="UPLOAD_NOT_IN_PARTS")
         parts.check_signable(session.layout, numbers)
-        return await self._signed(session, numbers)
+        checksums.check_parts(session.checksum_algorithm, given, len(numbers))
+        if session.layout.part_count == 1 and session.checksum and session.checksum not in given:
+            raise InvalidArgument(
+                "another checksum was given for this file when its upload began",
+                reason="CHECKSUM_INVALID",
+                details={"field": "checksums"},
+            )
+        return self._signed(session, numbers, given)
 
-    async def held(self, user_id: str, media_id: str) -> tuple[Session, Sequence[HeldPart]]:
+    async def held(self, user_id: str, media_id: str, *, upload_id: str = "") -> tuple[Session, Sequence[HeldPart]]:
         """The session and the parts that storage confirmed, by number.
 
         Also while it is completing: a client that lost what storage told it completes the upload again with these.
@@ -205,8 +146,11 @@ class Sessions:
                 longer knows it.
         """
         session = await self._records.get(user_id, media_id)
+        check_upload_id(session, upload_id)
         if session.state is not SessionState.COMPLETING:
-            session = _open(session)
+            check_open(session)
+        if session.kind is not UploadKind.MULTIPART:
+            return session, await self._held_whole(session)
         try:
             return session, await self._storage.list_parts(session.s3_key, session.upload_id)
         except NotFound as error:
@@ -216,7 +160,7 @@ class Sessions:
                 ) from error
             raise lost() from error
 
-    async def abort(self, user_id: str, media_id: str) -> None:
+    async def abort(self, user_id: str, media_id: str, *, upload_id: str = "") -> None:
         """Gives an upload up, first in the record, then at storage. Safe to repeat.
 
         Raises:
@@ -224,47 +168,71 @@ class Sessions:
             FailedPrecondition: it is completing or complete.
         """
         session = await self._records.get(user_id, media_id)
+        check_upload_id(session, upload_id)
         with tracing.continuing("abort upload", session.traceparent):
             failure = Failure("upload_aborted", "The upload was cancelled by its owner.")
             session = await self._records.abort(user_id, media_id, failure)
-            if session.upload_id:
-                await self._storage.abort(session.s3_key, session.upload_id)
+            await clearing.clear(self._storage, session)
+
+    async def _held_whole(self, session: Session) -> Sequence[HeldPart]:
+        key = session.incoming_key if session.kind is UploadKind.FORM else session.s3_key
+        try:
+            whole = await self._storage.head(key)
+        except NotFound:
+            return ()
+        return (HeldPart(1, whole.etag, whole.size_bytes),)
 
     async def _attached(self, session: Session) -> Session:
-        """The session with a multipart upload: the one it has, or a new one unless another call was quicker."""
-        if session.upload_id:
+        """The session with the multipart upload that it takes, if any: a new one, unless another call was quicker."""
+        if session.upload_id or session.kind is not UploadKind.MULTIPART:
             return session
-        upload_id = await self._storage.create(session.s3_key, session.content_type)
+        upload_id = await self._storage.create(session.s3_key, session.content_type, session.checksum_algorithm)
         session = await self._records.attach(session.media_id, upload_id)
         if session.upload_id != upload_id:
             await self._storage.abort(session.s3_key, upload_id)
-        return _open(session)
+        return check_open(session)
 
-    async def _signed(self, session: Session, numbers: Sequence[int]) -> SignedWindow:
-        sizes_bytes = session.layout.sizes(numbers)
-        expires_at = datetime.now(UTC) + self._terms.url_ttl
-        urls = await self._storage.sign(session.s3_key, session.upload_id, sizes_bytes, self._terms.url_ttl)
-        signed = [SignedPart(number, urls[number], size_bytes) for number, size_bytes in sizes_bytes.items()]
+    def _first_window(self, session: Session) -> SignedWindow:
+        """What can be signed at once: nothing whose checksum is promised and not known yet."""
+        if session.kind is UploadKind.FORM:
+            return self._signed_form(session)
+        if session.checksum_algorithm is None:
+            return self._signed(session, range(1, min(session.layout.part_count, self._terms.window_parts) + 1), ())
+        is_known = session.layout.part_count == 1 and session.checksum
+        return self._signed(session, (1,), (session.checksum,)) if is_known else self._signed(session, (), ())
+
+    def _signed(self, session: Session, numbers: Sequence[int], given: Sequence[str]) -> SignedWindow:
+        ttl = self._terms.url_ttl
+        expires_at = datetime.now(UTC) + ttl
+        checksum_of = dict(zip(numbers, given, strict=True)) if given else {}
+        headers = {number: _headers(session, checksum_of.get(number, "")) for number in numbers}
+        lengths = {number: session.layout.size_of(number) for number in numbers}
+        bound = {
+            number: headers[number] | ({"content-length": str(lengths[number])} if lengths[number] else {})
+            for number in numbers
+        }
+        if session.kind is UploadKind.PUT:
+            urls: Mapping[int, str] = {
+                number: self._storage.sign_put(session.s3_key, bound[number], ttl) for number in numbers
+            }
+        else:
+            urls = self._storage.sign_parts(session.s3_key, session.upload_id, bound, ttl)
+        signed = [SignedPart(number, urls[number], lengths[number], headers[number]) for number in numbers]
         return SignedWindow(session, signed, expires_at)
 
+    def _signed_form(self, session: Session) -> SignedWindow:
+        expires_at = datetime.now(UTC) + self._terms.url_ttl
+        limit_bytes = min(self._terms.max_size_bytes[session.media_type], FORM_MAX_BYTES)
+        form = self._storage.sign_form(session.incoming_key, limit_bytes, self._terms.url_ttl)
+        return SignedWindow(session, (), expires_at, form)
 
-def lost() -> FailedPrecondition:
-    """The refusal of an upload that storage no longer knows."""
-    return FailedPrecondition("storage no longer holds this upload: begin a new one", reason="UPLOAD_LOST")
 
+def _headers(session: Session, checksum: str) -> dict[str, str]:
+    """What a PUT must carry beside its length: its checksum; and for a whole object, that there is none yet.
 
-def _open(session: Session) -> Session:
-    """The session, if parts may still arrive.
-
-    Raises:
-        FailedPrecondition: it is completing, completed or aborted, or was never begun at storage.
+    So a URL that is used again after the object is there, by accident or on purpose, changes nothing.
     """
-    if session.state is not SessionState.OPEN:
-        raise FailedPrecondition(
-            f"the upload is {session.state.value}",
-            reason="UPLOAD_NOT_OPEN",
-            details={"state": session.state.value},
-        )
-    if not session.upload_id:
-        raise FailedPrecondition("the upload was never begun: initiate it again", reason="UPLOAD_NOT_BEGUN")
-    return session
+    headers = {"if-none-match": "*"} if session.kind is UploadKind.PUT else {}
+    if session.checksum_algorithm and checksum:
+        headers[session.checksum_algorithm.header] = checksum
+    return headers

@@ -107,8 +107,8 @@ class TestMultipart:
         key, data = _key(), secrets.token_bytes(FIVE_MIB + 1_000)
         upload_id = await storage.create_multipart("originals", key, content_type="video/mp4")
         halves = {1: data[:FIVE_MIB], 2: data[FIVE_MIB:]}
-        sizes = {number: len(half) for number, half in halves.items()}
-        urls = storage.sign_parts("originals", key, upload_id, sizes, expires_in=TTL)
+        lengths = {number: {"content-length": str(len(half))} for number, half in halves.items()}
+        urls = storage.sign_parts("originals", key, upload_id, lengths, expires_in=TTL)
         etags = {
             number: (await _send(urls[number], half)).headers["etag"].strip('"') for number, half in halves.items()
         }
@@ -123,7 +123,7 @@ class TestMultipart:
     async def test_a_part_sent_twice_counts_once_and_the_latest_wins(self, storage: Blobs) -> None:
         key = _key()
         upload_id = await storage.create_multipart("originals", key, content_type="video/mp4")
-        urls = storage.sign_parts("originals", key, upload_id, {1: 6}, expires_in=TTL)
+        urls = storage.sign_parts("originals", key, upload_id, {1: {"content-length": "6"}}, expires_in=TTL)
         await _send(urls[1], b"first!")
         await asyncio.sleep(1.1)  # storage lists times to the second
         latest = (await _send(urls[1], b"second")).headers["etag"].strip('"')
@@ -132,7 +132,7 @@ class TestMultipart:
     async def test_the_signature_binds_the_length(self, storage: Blobs) -> None:
         key = _key()
         upload_id = await storage.create_multipart("originals", key, content_type="video/mp4")
-        urls = storage.sign_parts("originals", key, upload_id, {1: 1_000}, expires_in=TTL)
+        urls = storage.sign_parts("originals", key, upload_id, {1: {"content-length": "1000"}}, expires_in=TTL)
         assert "content-length" in parse_qs(urlsplit(urls[1]).query)["X-Amz-SignedHeaders"][0]
         assert (await _send(urls[1], b"x" * 1_001)).status_code == 403
         assert (await _send(urls[1], b"x" * 999)).status_code == 403
@@ -141,20 +141,20 @@ class TestMultipart:
     async def test_a_url_serves_its_own_part_only(self, storage: Blobs) -> None:
         key = _key()
         upload_id = await storage.create_multipart("originals", key, content_type="video/mp4")
-        urls = storage.sign_parts("originals", key, upload_id, {1: 4}, expires_in=TTL)
+        urls = storage.sign_parts("originals", key, upload_id, {1: {"content-length": "4"}}, expires_in=TTL)
         assert (await _send(urls[1].replace("partNumber=1", "partNumber=2"), b"data")).status_code == 403
 
     async def test_an_expired_url_is_refused(self, storage: Blobs) -> None:
         key = _key()
         upload_id = await storage.create_multipart("originals", key, content_type="video/mp4")
-        urls = storage.sign_parts("originals", key, upload_id, {1: 4}, expires_in=timedelta(seconds=1))
+        urls = storage.sign_parts("originals", key, upload_id, {1: {"content-length": "4"}}, expires_in=timedelta(seconds=1))
         await asyncio.sleep(2.1)
         assert (await _send(urls[1], b"data")).status_code == 403
 
     async def test_a_wrong_etag_is_refused_and_the_upload_stays(self, storage: Blobs) -> None:
         key = _key()
         upload_id = await storage.create_multipart("originals", key, content_type="video/mp4")
-        urls = storage.sign_parts("originals", key, upload_id, {1: 4}, expires_in=TTL)
+        urls = storage.sign_parts("originals", key, upload_id, {1: {"content-length": "4"}}, expires_in=TTL)
         await _send(urls[1], b"data")
         with pytest.raises(FailedPrecondition):
             await storage.complete_multipart("originals", key, upload_id, [Part(1, "0" * 32)])
@@ -221,7 +221,7 @@ class TestAccess:
     async def test_originals_are_private(self, storage: Blobs, infra: Env) -> None:
         key = _key()
         upload_id = await storage.create_multipart("originals", key, content_type="image/jpeg")
-        urls = storage.sign_parts("originals", key, upload_id, {1: 6}, expires_in=TTL)
+        urls = storage.sign_parts("originals", key, upload_id, {1: {"content-length": "6"}}, expires_in=TTL)
         await _send(urls[1], b"secret")
         await storage.complete_multipart(
             "originals", key, upload_id, await storage.list_parts("originals", key, upload_id)

@@ -30,7 +30,7 @@ class Multipart:
     upload_id: str
 
     async def sign(self, size_bytes: int, *, expires_in: timedelta = HOUR) -> str:
-        signed = self.blobs.sign_parts(BUCKET, self.key, self.upload_id, {1: size_bytes}, expires_in=expires_in)
+        signed = self.blobs.sign_parts(BUCKET, self.key, self.upload_id, {1: {"content-length": str(size_bytes)}}, expires_in=expires_in)
         return signed[1]
 
     async def held(self) -> list[tuple[int, str, int]]:

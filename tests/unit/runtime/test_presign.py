@@ -76,14 +76,21 @@ def presigner(endpoint_url: str, region: str = "us-east-1", token: str = "") -> 
     key=keys,
     upload_id=upload_ids,
     part=st.tuples(st.integers(1, 10_000), sizes),
+    checksum=st.just("") | st.binary(min_size=4, max_size=4).map(lambda digest: base64.b64encode(digest).decode()),
     expires_in=st.integers(1, 604_800).map(lambda seconds: timedelta(seconds=seconds)),
 )
 def test_parts_are_signed_as_botocore_signs_them(
-    client: tuple[str, str, str], key: str, upload_id: str, part: tuple[int, int], expires_in: timedelta
+    client: tuple[str, str, str],
+    key: str,
+    upload_id: str,
+    part: tuple[int, int],
+    checksum: str,
+    expires_in: timedelta,
 ) -> None:
     number, size_bytes = part
+    headers = {"content-length": str(size_bytes)} | ({"x-amz-checksum-crc32c": checksum} if checksum else {})
     ours = presigner(*client).sign_parts(
-        "originals", key, upload_id, {number: size_bytes}, expires_in=expires_in, now=MOMENT
+        "originals", key, upload_id, {number: headers}, expires_in=expires_in, now=MOMENT
     )
     parameters: dict[str, object] = {
         "Bucket": "originals",
@@ -91,7 +98,7 @@ def test_parts_are_signed_as_botocore_signs_them(
         "UploadId": upload_id,
         "PartNumber": number,
         "ContentLength": size_bytes,
-    }
+    } | ({"ChecksumCRC32C": checksum} if checksum else {})
     theirs = signed_by_botocore(botocore_client(*client), "upload_part", parameters, expires_in)
     assert meaning(ours[number]) == meaning(theirs)
 
@@ -143,7 +150,7 @@ def test_the_example_of_the_specification() -> None:
 
 def test_the_two_ways_of_signing_agree() -> None:
     one = presigner("http://127.0.0.1:1")
-    part = one.sign_parts("b", "k", "u+/=", {7: 8}, expires_in=HOUR, now=MOMENT)[7]
+    part = one.sign_parts("b", "k", "u+/=", {7: {"content-length": "8"}}, expires_in=HOUR, now=MOMENT)[7]
     query, headers = {"partNumber": "7", "uploadId": "u+/="}, {"content-length": "8"}
     assert part == one.sign("PUT", "b", "k", query=query, headers=headers, expires_in=HOUR, now=MOMENT)
 
@@ -151,7 +158,7 @@ def test_the_two_ways_of_signing_agree() -> None:
 @pytest.mark.parametrize("seconds", [0, -1, 604_801])
 def test_a_life_out_of_bounds_is_refused(seconds: int) -> None:
     with pytest.raises(ValueError, match="seven days"):
-        presigner("http://127.0.0.1:1").sign_parts("b", "k", "u", {1: 1}, expires_in=timedelta(seconds=seconds))
+        presigner("http://127.0.0.1:1").sign_parts("b", "k", "u", {1: {}}, expires_in=timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:9", "ftp://x", "http://x/path"])
