@@ -161,7 +161,8 @@ class Uploads:
         self, transaction: Transaction, media: Media, upload: Upload, size_bytes: int, checksum: str | None
     ) -> None:
         """Keeps a size and a checksum that were not known before; the quota follows the size."""
-        measured_bytes = media.size_bytes if upload.size_bytes else size_bytes
+        is_news = size_bytes > 0 and upload.size_bytes == 0
+        measured_bytes = size_bytes if is_news else media.size_bytes
         more_bytes = measured_bytes - media.size_bytes
         if more_bytes > 0:
             await reserve(transaction, media.user_id, Amount(bytes=more_bytes), self.limits)
