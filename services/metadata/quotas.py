@@ -45,8 +45,13 @@ async def reserve(transaction: Transaction, user_id: UserId, amount: Amount, lim
     # A first reservation makes the row and is compared with nothing, hence here.
     if amount.bytes <= limits.bytes and await transaction.quotas.reserve(user_id, amount, limits):
         return
+    raise await exhausted(transaction, user_id, amount, limits)
+
+
+async def exhausted(transaction: Transaction, user_id: UserId, amount: Amount, general: Amount) -> ResourceExhausted:
+    """The refusal of an amount for which there is no room, with the limit that it meets."""
     own = await transaction.quotas.find(user_id)
-    raise _exhausted(own.used, amount, _limits(own, limits))
+    return _exhausted(own.used, amount, _limits(own, general))
 
 
 def _exhausted(used: Amount, amount: Amount, limits: Amount) -> ResourceExhausted:

@@ -19,7 +19,7 @@ from services.metadata.lifecycle import (
     upload_of,
 )
 from services.metadata.outbox import messages
-from services.metadata.quotas import reserve
+from services.metadata.quotas import exhausted, reserve
 from services.metadata.records import (
     Amount,
     ChecksumAlgorithm,
@@ -89,11 +89,12 @@ class Uploads:
         new = _new_media(request)
 
         async def work(transaction: Transaction) -> Upload:
-            if await transaction.media.insert(new):
-                await transaction.uploads.insert(new, look_after(new.kind, UploadState.OPEN))
-                wanted = Amount(bytes=new.size_bytes, media=1, open_uploads=1)
-                await reserve(transaction, new.user_id, wanted, self.limits)
-                return await upload_of(transaction, new.media_id)
+            begun = await transaction.uploads.begin(new, self.limits, look_after(new.kind, UploadState.OPEN))
+            if begun is not None:
+                if not begun.has_room:
+                    wanted = Amount(bytes=new.size_bytes, media=1, open_uploads=1)
+                    raise await exhausted(transaction, new.user_id, wanted, self.limits)
+                return begun.upload
             first = await _first(transaction, new)
             upload = await upload_of(transaction, first.media_id)
             _check_same(first, upload, request)
@@ -103,13 +104,10 @@ class Uploads:
 
     async def attach(self, media_id: MediaId, upload_id: str) -> Upload:
         """Attaches storage's multipart upload to an open session; the first one stays. Answers the session as it is."""
-
-        async def work(transaction: Transaction) -> Upload:
-            await lock_media(transaction, media_id)
-            await transaction.uploads.attach(media_id, upload_id)
-            return await upload_of(transaction, media_id)
-
-        return await self.store.transaction(work)
+        upload = await self.store.statement(lambda transaction: transaction.uploads.attach(media_id, upload_id))
+        if upload is None:
+            raise media_not_found()
+        return upload
 
     async def get(self, user_id: UserId, media_id: MediaId) -> Upload:
         """The session of a media of one owner.
@@ -118,7 +116,7 @@ class Uploads:
             NotFound: there is none, or it is another's.
         """
         check_owner_shard(user_id, media_id)
-        upload = await self.store.transaction(lambda transaction: transaction.uploads.find_owned(user_id, media_id))
+        upload = await self.store.statement(lambda transaction: transaction.uploads.find_owned(user_id, media_id))
         if upload is None:
             raise media_not_found()
         return upload

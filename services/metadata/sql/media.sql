@@ -1,15 +1,5 @@
 -- Queries on `media`. $1 is the shard, but for one marked "all shards": it reads, and what it finds is worked on one by one.
 
--- name: insert_media
--- A new media; nothing happens when the id, or the owner's request id, is there already. Answers the id if it is new.
-INSERT INTO media (
-    shard, media_id, user_id, request_id, type, status, s3_key, size_bytes, filename, content_type, delivery_prefix,
-    traceparent, deadline_at, checksum_algorithm, checksum
-)
-VALUES ($1, $2, $3, $4, $5, 'uploading', $6, $7, $8, $9, $10, $11, now() + $12::interval, $13, $14)
-ON CONFLICT DO NOTHING
-RETURNING media_id;
-
 -- name: media_by_request
 -- The media that an owner's idempotency key made.
 SELECT shard, media_id, user_id, type, status, generation, s3_key, size_bytes, filename, content_type, original_etag,

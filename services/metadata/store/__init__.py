@@ -5,8 +5,8 @@ elsewhere, under the row lock that `media.lock` takes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -62,23 +62,13 @@ class Store:
             Unavailable: the database did not answer.
             InvalidArgument: it cannot hold a value, for instance a text with a NUL character.
         """
+        with _storable():
+            return await self._database.transaction(lambda connection: work(_tables(connection)))
 
-        async def on_connection(connection: Connection) -> _T:
-            return await work(
-                Transaction(
-                    media=MediaTable(connection),
-                    uploads=UploadTable(connection),
-                    quotas=QuotaTable(connection),
-                    tasks=TaskTable(connection),
-                    outbox=OutboxTable(connection),
-                    requests=RequestTable(connection),
-                )
-            )
-
-        try:
-            return await self._database.transaction(on_connection)
-        except asyncpg.DataError as error:
-            raise InvalidArgument(f"a value cannot be stored: {error}", reason="VALUE_NOT_STORABLE") from error
+    async def statement(self, work: Callable[[Transaction], Awaitable[_T]]) -> _T:
+        """Runs `work` that sends one statement, which is a transaction of its own; otherwise as `transaction`."""
+        with _storable():
+            return await self._database.statement(lambda connection: work(_tables(connection)))
 
     @asynccontextmanager
     async def listening(self, wake: asyncio.Event) -> AsyncIterator[Callable[[], bool]]:
@@ -125,3 +115,22 @@ class Store:
                         await connection.fetchval(_SQL["unlock"], key)
         except _DRIVER_ERRORS as error:
             raise Unavailable(f"database: {error!r}") from error
+
+
+def _tables(connection: Connection) -> Transaction:
+    return Transaction(
+        media=MediaTable(connection),
+        uploads=UploadTable(connection),
+        quotas=QuotaTable(connection),
+        tasks=TaskTable(connection),
+        outbox=OutboxTable(connection),
+        requests=RequestTable(connection),
+    )
+
+
+@contextmanager
+def _storable() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.DataError as error:
+        raise InvalidArgument(f"a value cannot be stored: {error}", reason="VALUE_NOT_STORABLE") from error

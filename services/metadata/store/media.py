@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from services.metadata.pages import Position
-from services.metadata.records import ChecksumAlgorithm, Failure, Media, MediaStatus, MediaType, NewMedia
+from services.metadata.records import ChecksumAlgorithm, Failure, Media, MediaStatus, MediaType
 from services.metadata.store import queries
 from services.runtime.database import Connection
 from services.runtime.ids import MediaId, Shard, UserId, shard_of_id
@@ -20,27 +20,6 @@ class MediaTable:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-
-    async def insert(self, new: NewMedia) -> bool:
-        """Adds a media; False when its id, or its owner's request id, is there already."""
-        inserted = await self._connection.fetchval(
-            _SQL["insert_media"],
-            new.shard,
-            new.media_id,
-            new.user_id,
-            new.request_id,
-            new.type,
-            new.s3_key,
-            new.size_bytes,
-            new.filename,
-            new.content_type,
-            new.delivery_prefix,
-            new.traceparent,
-            new.time_to_live,
-            new.checksum_algorithm,
-            new.checksum,
-        )
-        return inserted is not None
 
     async def by_request(self, shard: Shard, user_id: UserId, request_id: str) -> Media | None:
         """The media that an owner's idempotency key made."""

@@ -1,17 +1,26 @@
 """The table `uploads`."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
 
-from services.metadata.records import ChecksumAlgorithm, MediaType, NewMedia, Upload, UploadKind, UploadState
+from services.metadata.records import Amount, ChecksumAlgorithm, MediaType, NewMedia, Upload, UploadKind, UploadState
 from services.metadata.store import queries
 from services.runtime.database import Connection
 from services.runtime.ids import MediaId, Shard, UserId, shard_of_id
 
 _SQL: Final = queries.load("uploads")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A new session, and whether its owner's quota has room for it."""
+
+    upload: Upload
+    has_room: bool
 
 
 class UploadTable:
@@ -20,18 +29,35 @@ class UploadTable:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def insert(self, new: NewMedia, sweep_after: timedelta | None) -> None:
-        """Opens the session of a new media."""
-        await self._connection.execute(
-            _SQL["insert_upload"],
+    async def begin(self, new: NewMedia, limits: Amount, sweep_after: timedelta | None) -> Begun | None:
+        """Adds a media, its session and its room in the quota; None when its id, or its request id, is there already.
+
+        A media without room is there until the transaction ends, which must not be committed.
+        """
+        row = await self._connection.fetchrow(
+            _SQL["begin_upload"],
             new.shard,
             new.media_id,
+            new.user_id,
+            new.request_id,
+            new.type,
+            new.s3_key,
             new.size_bytes,
-            new.part_size_bytes,
+            new.filename,
+            new.content_type,
+            new.delivery_prefix,
+            new.traceparent,
             new.time_to_live,
+            new.checksum_algorithm,
+            new.checksum,
+            new.part_size_bytes,
             new.kind,
+            limits.bytes,
+            limits.media,
+            limits.open_uploads,
             sweep_after,
         )
+        return None if row is None else Begun(_new_upload(new, row["expires_at"]), has_room=row["has_room"])
 
     async def find(self, media_id: MediaId) -> Upload | None:
         """The session of a media."""
@@ -42,9 +68,10 @@ class UploadTable:
         shard = shard_of_id(media_id)
         return _upload(await self._connection.fetchrow(_SQL["find_owned_upload"], shard, user_id, media_id))
 
-    async def attach(self, media_id: MediaId, upload_id: str) -> None:
-        """Keeps storage's identifier if the session is open and has none."""
-        await self._connection.execute(_SQL["attach_upload"], shard_of_id(media_id), media_id, upload_id)
+    async def attach(self, media_id: MediaId, upload_id: str) -> Upload | None:
+        """Keeps storage's identifier if the session is open and has none; the session as it is then."""
+        row = await self._connection.fetchrow(_SQL["attach_upload"], shard_of_id(media_id), media_id, upload_id)
+        return _upload(row)
 
     async def move(self, upload: Upload, state: UploadState, sweep_after: timedelta | None) -> None:
         """Moves a session to another state, which is to be looked after in a while; None: never."""
@@ -73,6 +100,27 @@ class UploadTable:
         """Those of some media of a shard whose session is under way, with storage's identifier of it."""
         rows = await self._connection.fetch(_SQL["live_uploads"], shard, media_ids)
         return {MediaId(row["media_id"]): row["upload_id"] for row in rows}
+
+
+def _new_upload(new: NewMedia, expires_at: datetime) -> Upload:
+    return Upload(
+        shard=new.shard,
+        media_id=new.media_id,
+        user_id=new.user_id,
+        s3_key=new.s3_key,
+        content_type=new.content_type,
+        traceparent=new.traceparent,
+        upload_id=None,
+        size_bytes=new.size_bytes,
+        part_size_bytes=new.part_size_bytes,
+        state=UploadState.OPEN,
+        expires_at=expires_at,
+        expired=False,
+        kind=new.kind,
+        type=new.type,
+        checksum_algorithm=new.checksum_algorithm,
+        checksum=new.checksum,
+    )
 
 
 def _upload(row: asyncpg.Record | None) -> Upload | None:
