@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -13,12 +14,13 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from gateway import auth, clients, problems
+from gateway import auth, clients, idempotency, problems
 from gateway.dependencies import Parts
 from gateway.feed import Feed
 from gateway.middleware import BodyLimit, Envelope, PathTokens, is_quiet, security_headers
-from gateway.routes import events, health, media, pages, uploads
+from gateway.routes import events, health, media, pages, quotas, upload_tokens, uploads, uppy
 from gateway.settings import GatewaySettings
+from gateway.upload_tokens import UploadTokens
 from gateway.views import Addresses
 from services.runtime import bus
 from services.runtime.errors import Unavailable
@@ -45,7 +47,7 @@ _CORS_MAX_AGE_S: Final = 7_200
 _DESCRIPTION: Final = """Upload images and videos straight to object storage, follow their processing, play the result.
 
 1. `POST /v1/initiate-upload` with name, type and size; it answers with presigned URLs.
-2. PUT every part to its URL and keep the `ETag` of each answer.
+2. PUT every part to its URL, with the part's headers, and keep the `ETag` of each answer.
 3. `POST /v1/complete-upload` with all ETags.
 4. Follow `GET /v1/media/{media_id}/events` until the media is `published`, then play `playback.manifest_url`.
 
@@ -73,6 +75,11 @@ async def serve(stop: asyncio.Event) -> None:
             authenticator=auth.authenticator(settings),
             addresses=_addresses(settings),
             stopping=stop,
+            idempotency_terms=idempotency.Terms(
+                lease=timedelta(seconds=settings.idempotency_lease_s),
+                keep=timedelta(seconds=settings.idempotency_keep_s),
+            ),
+            upload_tokens=_upload_tokens(settings),
         )
         with _listening(settings.gateway_listen) as listener:
             app = application(parts, upload_origins=settings.upload_origins, cors_origins=settings.gateway_cors_origins)
@@ -104,13 +111,18 @@ def application(parts: Parts, *, upload_origins: str = "", cors_origins: str = "
         redoc_url=None,
         openapi_tags=[
             {"name": "uploads", "description": "From a file to an original in object storage."},
+            {
+                "name": "uppy",
+                "description": "Companion's S3 contract, for an unmodified `@uppy/aws-s3` of version 5 or 6. All of it "
+                "is served below `/uppy/{upload_token}` as well, with the token in place of a header or the cookie.",
+            },
             {"name": "media", "description": "Where a media stands, and where viewers find it."},
             {"name": "health", "description": "For load balancers and orchestrators."},
         ],
     )
     app.state.parts = parts
     problems.install(app)
-    for module in (uploads, media, events, health, pages):
+    for module in (uploads, quotas, media, events, upload_tokens, uppy, health, pages):
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     app.add_middleware(BodyLimit, limit_bytes=_body_limit_bytes)
@@ -128,7 +140,8 @@ def application(parts: Parts, *, upload_origins: str = "", cors_origins: str = "
 
 
 def _body_limit_bytes(path: str) -> int:
-    return uploads.COMPLETE_BODY_BYTES if path == uploads.COMPLETE_PATH else BODY_BYTES
+    completes = path == uploads.COMPLETE_PATH or uppy.COMPLETE_PATH.fullmatch(path)
+    return uploads.COMPLETE_BODY_BYTES if completes else BODY_BYTES
 
 
 def _addresses(settings: GatewaySettings) -> Addresses:
@@ -137,6 +150,12 @@ def _addresses(settings: GatewaySettings) -> Addresses:
         edge_url=settings.edge_url.rstrip("/"),
         traces_url=settings.traces_url.rstrip("/"),
     )
+
+
+def _upload_tokens(settings: GatewaySettings) -> UploadTokens | None:
+    if not settings.upload_token_key.get_secret_value():
+        return None
+    return UploadTokens(settings.upload_token_key, timedelta(seconds=settings.upload_token_ttl_s))
 
 
 def _config(app: ASGIApp) -> uvicorn.Config:

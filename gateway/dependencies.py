@@ -3,21 +3,20 @@
 import asyncio
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
-from uuid import uuid4
 
 from fastapi import Depends, Header, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from opentelemetry import trace
 
-from gateway import models
+from gateway import idempotency, models
 from gateway.auth import Authenticator, Caller
 from gateway.clients import Clients
 from gateway.feed import Feed
+from gateway.idempotency import KeyedRequest
+from gateway.upload_tokens import UploadTokens
 from gateway.views import Addresses
 from services.runtime import ids, semconv
 from services.runtime.bus import Bus
-
-_MAX_KEY_CHARS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,8 @@ class Parts:
 
     Attributes:
         stopping: set when the process is about to end, so that streams end too.
+        idempotency_terms: how idempotency keys are held.
+        upload_tokens: None where the operator has set no key for them.
     """
 
     clients: Clients
@@ -34,6 +35,8 @@ class Parts:
     authenticator: Authenticator
     addresses: Addresses
     stopping: asyncio.Event
+    idempotency_terms: idempotency.Terms
+    upload_tokens: UploadTokens | None
 
 
 def _parts(request: Request) -> Parts:
@@ -42,14 +45,18 @@ def _parts(request: Request) -> Parts:
     return parts
 
 
-_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A JWT of the configured issuer.")
+bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A JWT of the configured issuer.")
 
 
 async def _caller(
     parts: Annotated[Parts, Depends(_parts)],
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Caller:
-    caller = await parts.authenticator.caller(credentials.credentials if credentials else None)
+    return identified(await parts.authenticator.caller(credentials.credentials if credentials else None))
+
+
+def identified(caller: Caller) -> Caller:
+    """A caller, told to the trace."""
     trace.get_current_span().set_attribute(semconv.USER_ID, caller.user_id)
     return caller
 
@@ -63,25 +70,31 @@ def _media_id(
     return parsed
 
 
-def _request_id(
-    idempotency_key: Annotated[
-        str,
+async def _keyed_request(
+    request: Request,
+    parts: Annotated[Parts, Depends(_parts)],
+    caller: Annotated[Caller, Depends(_caller)],
+    _documented: Annotated[
+        str | None,
         Header(
-            max_length=_MAX_KEY_CHARS,
-            pattern=r"^[\x21-\x7e]*$",
-            description="A key of your choice, best a UUID: a repeat within a day answers with the first upload. "
-            "Without one every request is a new upload.",
+            alias=idempotency.KEY_HEADER,
+            description="A key of your choice, best a UUID: for a day a repeat of the same request is answered as the "
+            "first was, with `Idempotency-Replayed: true`. 1 to 255 visible ASCII characters; quotes around them do "
+            "not count. Without one every request stands for itself.",
         ),
-    ] = "",
-) -> str:
-    """The key; the IETF draft writes it as a structured string, in quotes, and many clients without.
-
-    Where there is none it is one of our own, so that calls which are tried again behind the gateway make one upload.
-    """
-    return idempotency_key.strip('"') or uuid4().hex
+    ] = None,
+) -> KeyedRequest:
+    body = await request.body()  # read by then, and kept by the request
+    return KeyedRequest(
+        parts.clients.metadata,
+        parts.idempotency_terms,
+        user_id=caller.user_id,
+        key=idempotency.parse_key(request.headers.getlist(idempotency.KEY_HEADER)),
+        fingerprint=idempotency.fingerprint(request.method, request.url.path, body),
+    )
 
 
 ThisProcess: TypeAlias = Annotated[Parts, Depends(_parts)]
 WhoAsks: TypeAlias = Annotated[Caller, Depends(_caller)]
 MediaId: TypeAlias = Annotated[str, Depends(_media_id)]
-RequestId: TypeAlias = Annotated[str, Depends(_request_id)]
+OnceByKey: TypeAlias = Annotated[KeyedRequest, Depends(_keyed_request)]

@@ -17,9 +17,6 @@ from gateway import problems
 from services.runtime import telemetry
 from services.runtime.errors import Internal
 
-PATH_TOKEN: Final = "upload_token"
-"""Where in a request's state the upload token is that came in its path."""
-
 _QUIET_PATHS: Final = ("/healthz", "/readyz", "/static/")
 _TOKEN_IN_UPPY_PATH: Final = re.compile(r"/+uppy/+(?!s3(?:/|$))([^/]+)")
 _JWT_IN_PATH: Final = re.compile(r"eyJ[\w-]+\.[\w-]*\.[\w-]*")
@@ -30,8 +27,8 @@ _log = structlog.get_logger(__name__)
 class PathTokens:
     """Takes upload tokens out of paths before anything looks at a path: logs, spans and problems never hold one.
 
-    `/uppy/<token>/s3/…` goes on as `/uppy/s3/…` with the token in the request's state. What looks like a token elsewhere
-    in a path, for instance below a misspelt one, becomes a dash.
+    `/uppy/<token>/s3/…` goes on as `/uppy/s3/…`, with the token as `upload_token` in the request's state. What looks
+    like a token elsewhere in a path, for instance below a misspelt one, becomes a dash.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -42,7 +39,7 @@ class PathTokens:
         if scope["type"] == "http":
             path, token = without_token(scope["path"])
             if path != scope["path"]:
-                state = {**scope.get("state", {}), PATH_TOKEN: token}
+                state = {**scope.get("state", {}), "upload_token": token}
                 scope = {**scope, "path": path, "raw_path": quote(path).encode(), "state": state}
         await self._app(scope, receive, send)
 

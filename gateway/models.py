@@ -1,12 +1,17 @@
 """The JSON that goes in and out, as the OpenAPI page shows it."""
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 MediaType: TypeAlias = Literal["image", "video"]
 MediaStatus: TypeAlias = Literal["uploading", "processing", "published", "failed"]
+UploadKind: TypeAlias = Literal["multipart", "put", "form"]
+ChecksumAlgorithm: TypeAlias = Literal["CRC32C", "SHA256"]
+
+_CHECKSUM_CHARS: Final[dict[ChecksumAlgorithm, int]] = {"CRC32C": 8, "SHA256": 44}
 
 EXAMPLE_ID = "019d4f2e-7c1a-7a3f-9b52-0d6c1e8f4a77"
 _ETAG = "9b2cf535f27731c974343645a3985328"
@@ -16,6 +21,14 @@ MediaId: TypeAlias = Annotated[str, Field(description="UUIDv7 of the media", exa
 Etag: TypeAlias = Annotated[
     str,
     Field(min_length=1, max_length=128, description="as the PUT answered, with or without quotes", examples=[_ETAG]),
+]
+Checksum: TypeAlias = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9+/]{6}==|[A-Za-z0-9+/]{43}=)$",
+        description="in base64: the 4 bytes of a CRC-32C, big-endian, or the 32 of a SHA-256",
+        examples=["4waSgw=="],
+    ),
 ]
 
 
@@ -36,27 +49,64 @@ class InitiateUpload(Body):
 
     filename: Annotated[str, Field(min_length=1, max_length=255, description="for display", examples=["holiday.mp4"])]
     content_type: Annotated[
-        str, Field(max_length=255, description="`image/*` or `video/*`; the bytes must agree", examples=["video/mp4"])
+        str,
+        Field(
+            max_length=255,
+            description="`image/*`, `video/*`, or `application/octet-stream` for unknown; the bytes decide",
+            examples=["video/mp4"],
+        ),
     ]
     size_bytes: Annotated[int, Field(gt=0, lt=2**63, description="exact size of the file", examples=[314_572_800])]
+    checksum_algorithm: Annotated[
+        ChecksumAlgorithm | None, Field(description="every part will carry its checksum; storage refuses other bytes")
+    ] = None
+    checksum: Annotated[
+        Checksum | None, Field(description="of the whole file, if it is known; verified before the file is processed")
+    ] = None
+
+    @model_validator(mode="after")
+    def _checksum_is_of_the_algorithm(self) -> Self:
+        if self.checksum is not None:
+            if self.checksum_algorithm is None:
+                raise PydanticCustomError("checksum", "A checksum needs checksum_algorithm beside it")
+            if len(self.checksum) != _CHECKSUM_CHARS[self.checksum_algorithm]:
+                raise PydanticCustomError("checksum", "The checksum's length is not that of checksum_algorithm")
+        return self
 
 
 class PresignedPart(Answer):
-    """Where to PUT one part, without any header of yours but its exact Content-Length."""
+    """Where to PUT one part: with exactly these headers, and no other `x-amz-*` header than these."""
 
     part_number: PartNumber
     url: Annotated[str, Field(description="presigned URL of object storage", examples=["https://storage.example/…"])]
     size_bytes: Annotated[int, Field(description="exact length; the signature binds it", examples=[10_485_760])]
+    headers: Annotated[
+        dict[str, str],
+        Field(
+            description="send them exactly so; the signature binds them",
+            examples=[{"x-amz-checksum-crc32c": "4waSgw=="}],
+        ),
+    ]
 
 
 class InitiatedUpload(Answer):
     """The upload that has begun."""
 
     media_id: MediaId
-    upload_id: Annotated[str, Field(description="object storage's name of the upload")]
+    upload_id: Annotated[str, Field(description="object storage's name of the upload; empty where it is one PUT")]
+    kind: Annotated[
+        UploadKind,
+        Field(
+            description="`multipart`: every part has a PUT of its own. `put`: the one part is the whole object; "
+            "storage answers 412 to a second PUT, since the object is there: list the parts for its ETag, and complete"
+        ),
+    ]
     part_size_bytes: Annotated[int, Field(description="size of every part but the last", examples=[10_485_760])]
     part_count: Annotated[int, Field(description="how many parts the file has", examples=[30])]
-    parts: Annotated[list[PresignedPart], Field(description="the first parts; ask sign-parts for more")]
+    parts: Annotated[
+        list[PresignedPart],
+        Field(description="the first parts; ask sign-parts for more. Empty where checksums are to be told first"),
+    ]
     expires_at: Annotated[datetime, Field(description="when the URLs stop working")]
 
 
@@ -66,6 +116,20 @@ class SignParts(Body):
     part_numbers: Annotated[
         list[PartNumber], Field(min_length=1, max_length=1_000, description="distinct", examples=[[101, 102, 103]])
     ]
+    checksums: Annotated[
+        list[Checksum] | None,
+        Field(
+            max_length=1_000,
+            description="one for each number, in that order, if the upload has a checksum algorithm, and only then",
+            examples=[["4waSgw==", "yZRlqg==", "AAAAAA=="]],
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _checksums_are_aligned(self) -> Self:
+        if self.checksums is not None and len(self.checksums) != len(self.part_numbers):
+            raise PydanticCustomError("checksums", "There must be as many checksums as part_numbers")
+        return self
 
 
 class SignedParts(Answer):
@@ -86,6 +150,7 @@ class UploadedPart(Answer):
 class UploadedParts(Answer):
     """What storage holds: whatever is not listed must be sent."""
 
+    kind: UploadKind
     parts: Annotated[list[UploadedPart], Field(description="by ascending number; of one sent twice, the latest")]
     upload_id: Annotated[str, Field(description="object storage's name of the upload")]
     part_size_bytes: Annotated[int, Field(examples=[10_485_760])]
@@ -97,6 +162,7 @@ class CompletedPart(Body):
 
     part_number: PartNumber
     etag: Etag
+    checksum: Annotated[Checksum | None, Field(description="as it was signed for; needed where it is a SHA-256")] = None
 
 
 class CompleteUpload(Body):
@@ -104,6 +170,9 @@ class CompleteUpload(Body):
 
     media_id: MediaId
     parts: Annotated[list[CompletedPart], Field(min_length=1, max_length=10_000)]
+    checksum: Annotated[
+        Checksum | None, Field(description="of the whole file, where it was not known when the upload was begun")
+    ] = None
 
 
 class Failure(Answer):
@@ -156,6 +225,13 @@ class Links(Answer):
     trace: Annotated[str | None, Field(description="its trace, where the operator shows traces")]
 
 
+class VerifiedChecksum(Answer):
+    """A checksum of a whole original."""
+
+    algorithm: ChecksumAlgorithm
+    value: Annotated[str, Field(description="in base64", examples=["4waSgw=="])]
+
+
 class Media(Answer):
     """A media as its owner sees it."""
 
@@ -164,7 +240,8 @@ class Media(Answer):
     status: MediaStatus
     filename: str
     content_type: Annotated[str, Field(description="as claimed")]
-    size_bytes: Annotated[int, Field(description="of the original")]
+    size_bytes: Annotated[int, Field(description="of the original; 0 while nobody has said it")]
+    checksum: Annotated[VerifiedChecksum | None, Field(description="if its owner gave one, once it is verified")]
     created_at: datetime
     updated_at: datetime
     published_at: datetime | None
@@ -194,3 +271,34 @@ class ProgressEvent(Answer):
 
     fraction: Annotated[float, Field(ge=0, le=1, description="of the media; never falls within a stream")]
     tasks: list[TaskFraction]
+
+
+class Quota(Answer):
+    """What you use, and what you may use; a limit of null is none."""
+
+    used_bytes: Annotated[int, Field(description="of all originals that did not fail, those on their way included")]
+    limit_bytes: int | None
+    media_count: Annotated[int, Field(description="media that did not fail")]
+    media_limit: int | None
+    open_upload_count: Annotated[int, Field(description="uploads under way")]
+    open_upload_limit: int | None
+
+
+class NewUploadToken(Body):
+    """An upload token that is wanted."""
+
+    cookie: Annotated[bool, Field(description="also set it as a cookie, for pages of this origin")] = False
+
+
+class UploadToken(Answer):
+    """Proof of who uploads, for Uppy's S3 plugin and for nothing else."""
+
+    token: Annotated[str, Field(description="keep it to yourself: who has it uploads as you")]
+    endpoint: Annotated[
+        str,
+        Field(
+            description="Uppy's `endpoint` (version 5) or `companionEndpoint` (version 6)",
+            examples=["https://media.example/uppy/eyJhbGciOi…"],
+        ),
+    ]
+    expires_at: Annotated[datetime, Field(description="when it stops working; uploads that have begun stay")]

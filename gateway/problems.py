@@ -20,6 +20,8 @@ from services.runtime import errors, telemetry
 TYPE_BASE: Final = "https://millrace.dev/problems/"
 CONTENT_TYPE: Final = "application/problem+json"
 
+_UPPY_PATHS: Final = "/uppy/"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -48,6 +50,7 @@ class Problem(BaseModel):
     next: Annotated[str, Field(description="what the client may do now")]
     details: Annotated[dict[str, str], Field(description="facts, for instance the field or the parts")] = {}
     errors: Annotated[list[FieldProblem], Field(description="what is wrong with the request, one by one")] = []
+    message: Annotated[str, Field(description="`detail` again, where Uppy's plugins read it; below `/uppy` alone")] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,14 @@ class Rendering:
         retryable: whether the same request may succeed later.
         next: what the client may do.
         detail: what people read instead of the error's own message; None passes that on.
+        retry_after_s: when to repeat what is retryable, where the error itself does not say.
     """
 
     status: int
     retryable: bool
     next: str
     detail: str | None = None
+    retry_after_s: int = 1
 
 
 RENDERINGS: Final[Mapping[type[errors.MillraceError], Rendering]] = {
@@ -83,6 +88,25 @@ RENDERINGS: Final[Mapping[type[errors.MillraceError], Rendering]] = {
 }
 """Every class of the taxonomy; a test fails for one that is missing."""
 
+RENDERINGS_BY_REASON: Final[Mapping[str, Rendering]] = {
+    "QUOTA_EXCEEDED": Rendering(
+        413, False, "Send a smaller file, or ask for a larger quota; `GET /v1/quota` says what is used."
+    ),
+    "TOO_MANY_OPEN_UPLOADS": Rendering(
+        429,
+        True,
+        "Complete or abort an open upload, then repeat; `GET /v1/media?status=uploading` lists them.",
+        retry_after_s=30,
+    ),
+    "REQUEST_IN_FLIGHT": Rendering(
+        409, True, "Wait as long as `Retry-After` says, then repeat with the same key for the first request's answer."
+    ),
+    "UPLOAD_TOKENS_DISABLED": Rendering(
+        404, False, "Use `POST /v1/initiate-upload`, or ask the operator to set a key for upload tokens."
+    ),
+}
+"""Reasons that need another status, or another word on repeating, than their class has."""
+
 NEXT_BY_REASON: Final[Mapping[str, str]] = {
     "PARTS_INCOMPLETE": "Name every part once, from 1 on, and complete again.",
     "PARTS_DIFFER": "Send the named parts again (sign-parts gives fresh URLs), then complete with their new ETags.",
@@ -94,10 +118,22 @@ NEXT_BY_REASON: Final[Mapping[str, str]] = {
     "UPLOAD_EXPIRED": "Initiate a new upload.",
     "UPLOAD_COMPLETING": "Complete the upload again to learn its outcome.",
     "UPLOAD_COMPLETED": "Read the media: it is being processed.",
+    "UPLOAD_NOT_IN_PARTS": "POST the form that the upload began with, or initiate a new upload.",
     "SIZE_MISMATCH": "Initiate a new upload with the file's true size.",
+    "PART_NUMBERS_INVALID": "Ask for distinct numbers from 1 to the file's part count.",
+    "CHECKSUM_MISMATCH": "Initiate a new upload: the bytes that arrived are not those of the checksum.",
+    "CHECKSUM_INVALID": "Send the checksum in base64, by the algorithm that the upload was begun with.",
+    "CHECKSUMS_MISSING": "Send the checksum of every part, by the algorithm that the upload was begun with.",
     "REQUEST_ID_REUSED": "Use a new Idempotency-Key for another file.",
+    "IDEMPOTENCY_KEY_REUSED": "Repeat exactly the first request, or use a new Idempotency-Key for another one.",
+    "IDEMPOTENCY_KEY_INVALID": "Send one key of 1 to 255 visible ASCII characters, best a UUID.",
+    "CONTENT_TYPE_UNSUPPORTED": "Choose an image or a video.",
+    "FILENAME_INVALID": "Name the file with 1 to 255 characters, none of them a control character.",
+    "FILE_EMPTY": "Choose a file that is not empty.",
+    "PAGE_TOKEN_INVALID": "Begin at the first page, without a page_token.",
     "FILE_TOO_LARGE": "Choose a smaller file; `details.max_size_bytes` is the limit.",
     "TOKEN_EXPIRED": "Get a fresh token and repeat.",
+    "COOKIE_CROSS_SITE": "Call from a page of this origin, or use an upload token in the path.",
 }
 
 _STATUS_REASONS: Final = {
@@ -131,7 +167,7 @@ def install(app: FastAPI) -> None:
 
 def of_error(error: errors.MillraceError, instance: str) -> JSONResponse:
     """The answer to an error of the taxonomy."""
-    rendering = RENDERINGS[type(error)]
+    rendering = RENDERINGS_BY_REASON.get(error.reason) or RENDERINGS[type(error)]
     if rendering.status >= 500:
         _log.warning("dependency_failed", reason=error.reason, error=error.message, status=rendering.status)
     is_ours = rendering.detail is None
@@ -206,10 +242,12 @@ def _headers_of(error: errors.MillraceError, rendering: Rendering) -> dict[str, 
             challenge += f', error="invalid_token", error_description="{error.message}"'
         return {"WWW-Authenticate": challenge}
     if rendering.retryable:
-        return {"Retry-After": error.details.get("retry_after_s", "1")}
+        return {"Retry-After": error.details.get("retry_after_s", str(rendering.retry_after_s))}
     return {}
 
 
 def _answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
     body = problem.model_dump(exclude_defaults=True)
+    if problem.instance.startswith(_UPPY_PATHS):
+        body["message"] = problem.detail
     return JSONResponse(body, problem.status, dict(headers or {}), media_type=CONTENT_TYPE)

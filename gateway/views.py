@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway import models
 from gateway.progress import PlannedTask, Progress
-from media.v1 import media_pb2, upload_service_pb2
+from media.v1 import media_pb2, metadata_service_pb2, upload_service_pb2
 
 STATUSES: Final[dict[media_pb2.MediaStatus.ValueType, models.MediaStatus]] = {
     media_pb2.MEDIA_STATUS_UPLOADING: "uploading",
@@ -22,6 +22,17 @@ _TYPES: Final[dict[media_pb2.MediaType.ValueType, Literal["image", "video"]]] = 
     media_pb2.MEDIA_TYPE_IMAGE: "image",
     media_pb2.MEDIA_TYPE_VIDEO: "video",
 }
+KINDS: Final[dict[media_pb2.UploadKind.ValueType, models.UploadKind]] = {
+    media_pb2.UPLOAD_KIND_UNSPECIFIED: "multipart",  # of an upload service that knows no other yet
+    media_pb2.UPLOAD_KIND_MULTIPART: "multipart",
+    media_pb2.UPLOAD_KIND_PUT: "put",
+    media_pb2.UPLOAD_KIND_FORM: "form",
+}
+_ALGORITHMS: Final[dict[media_pb2.ChecksumAlgorithm.ValueType, models.ChecksumAlgorithm]] = {
+    media_pb2.CHECKSUM_ALGORITHM_CRC32C: "CRC32C",
+    media_pb2.CHECKSUM_ALGORITHM_SHA256: "SHA256",
+}
+_ALGORITHMS_BY_NAME: Final = {name: value for value, name in _ALGORITHMS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,7 @@ def media(message: media_pb2.Media, progress: Progress, addresses: Addresses) ->
         filename=message.filename,
         content_type=message.content_type,
         size_bytes=message.size_bytes,
+        checksum=_checksum(message),
         created_at=time(message.created_at),
         updated_at=time(message.updated_at),
         published_at=time(message.published_at) if message.HasField("published_at") else None,
@@ -87,7 +99,10 @@ def planned(message: media_pb2.Media) -> list[PlannedTask]:
 def presigned_parts(parts: Iterable[upload_service_pb2.PresignedPart]) -> list[models.PresignedPart]:
     """Signed parts."""
     return [
-        models.PresignedPart(part_number=part.part_number, url=part.url, size_bytes=part.size_bytes) for part in parts
+        models.PresignedPart(
+            part_number=part.part_number, url=part.url, size_bytes=part.size_bytes, headers=dict(part.headers)
+        )
+        for part in parts
     ]
 
 
@@ -98,9 +113,45 @@ def uploaded_parts(parts: Iterable[upload_service_pb2.UploadedPart]) -> list[mod
     ]
 
 
+def initiated_upload(message: upload_service_pb2.InitiateUploadResponse) -> models.InitiatedUpload:
+    """An upload that has begun."""
+    return models.InitiatedUpload(
+        media_id=message.media_id,
+        upload_id=message.upload_id,
+        kind=KINDS[message.kind],
+        part_size_bytes=message.part_size_bytes,
+        part_count=message.part_count,
+        parts=presigned_parts(message.parts),
+        expires_at=time(message.expires_at),
+    )
+
+
+def quota(message: metadata_service_pb2.GetQuotaResponse) -> models.Quota:
+    """What an owner uses of their quota; 0 stands for no limit in the message."""
+    return models.Quota(
+        used_bytes=message.used_bytes,
+        limit_bytes=message.limit_bytes or None,
+        media_count=message.media_count,
+        media_limit=message.media_limit or None,
+        open_upload_count=message.open_upload_count,
+        open_upload_limit=message.open_upload_limit or None,
+    )
+
+
+def checksum_algorithm(name: models.ChecksumAlgorithm | None) -> media_pb2.ChecksumAlgorithm.ValueType:
+    """The message's value for a name; unspecified for none."""
+    return _ALGORITHMS_BY_NAME[name] if name else media_pb2.CHECKSUM_ALGORITHM_UNSPECIFIED
+
+
 def time(timestamp: Timestamp) -> datetime:
     """A moment, in UTC."""
     return timestamp.ToDatetime(UTC)
+
+
+def _checksum(message: media_pb2.Media) -> models.VerifiedChecksum | None:
+    if not message.checksum:
+        return None
+    return models.VerifiedChecksum(algorithm=_ALGORITHMS[message.checksum_algorithm], value=message.checksum)
 
 
 def _failure(message: media_pb2.Failure) -> models.Failure:

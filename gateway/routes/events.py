@@ -42,7 +42,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "description": "`state` events with a media, `progress` events with a fraction and one for each rendition",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
     },
-    **problems(404, 429),
+    **problems(404, 422, 429),
 }
 
 router = APIRouter(tags=["media"])

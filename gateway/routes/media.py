@@ -41,7 +41,7 @@ async def list_media(
     )
 
 
-@router.get("/v1/media/{media_id}", summary="Read a media", responses=problems(404))
+@router.get("/v1/media/{media_id}", summary="Read a media", responses=problems(404, 422))
 async def get_media(media_id: MediaId, caller: WhoAsks, here: ThisProcess) -> models.Media:
     """Where it stands; once published, where viewers find it."""
     answer = await call(here.clients.metadata.GetMedia, pb.GetMediaRequest(user_id=caller.user_id, media_id=media_id))

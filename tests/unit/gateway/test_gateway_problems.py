@@ -89,7 +89,7 @@ async def test_reasons_tell_what_to_do_next() -> None:
         ("POST", INITIATE, {"content": b"{", "headers": JSON}, 400, "malformed-request"),
         ("POST", INITIATE, {"json": FILE | {"size_bytes": "7"}}, 422, "validation-failed"),
         ("POST", INITIATE, {"json": FILE | {"colour": 1}}, 422, "validation-failed"),
-        ("POST", INITIATE, {"json": FILE, "headers": {"idempotency-key": "a b"}}, 422, "validation-failed"),
+        ("POST", INITIATE, {"json": FILE, "headers": {"idempotency-key": "a b"}}, 422, "idempotency-key-invalid"),
         ("POST", INITIATE, {"content": b"x" * 70_000}, 413, "body-too-large"),
         ("POST", "/v1/complete-upload", {"json": {"media_id": "x", "parts": []}}, 422, "validation-failed"),
     ],

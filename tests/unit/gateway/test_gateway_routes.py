@@ -13,6 +13,8 @@ from services.runtime.ids import new_media_id
 from tests.unit.gateway.application import Answers, client_of, parts
 
 MEDIA_ID = str(new_media_id("alice"))
+CRC32C = "4waSgw=="
+SHA256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 PREFIX = f"abc/{MEDIA_ID}/1/token"
 
 
@@ -58,48 +60,158 @@ def answering(message: media_pb2.Media) -> Answers:
     return Answers({"GetMedia": lambda _: metadata_service_pb2.GetMediaResponse(media=message)})
 
 
-async def test_initiate_passes_owner_and_key_and_answers_where_the_media_is() -> None:
+FILE = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 17}
+
+
+async def test_initiate_passes_the_owner_and_answers_where_the_media_is() -> None:
     answer = upload_service_pb2.InitiateUploadResponse(
         media_id=MEDIA_ID,
         upload_id="u",
         part_size_bytes=10,
         part_count=2,
-        parts=[upload_service_pb2.PresignedPart(part_number=1, url="https://storage/1", size_bytes=10)],
+        kind=media_pb2.UPLOAD_KIND_PUT,
+        parts=[
+            upload_service_pb2.PresignedPart(
+                part_number=1, url="https://storage/1", size_bytes=10, headers={"if-none-match": "*"}
+            )
+        ],
     )
     answer.expires_at.FromSeconds(1_700_000_000)
     upload = Answers({"InitiateUpload": lambda _: answer})
     async with client_of(parts(upload=upload)) as client:
-        response = await client.post(
-            "/v1/initiate-upload",
-            json={"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 17},
-            headers={"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'},
-        )
+        response = await client.post("/v1/initiate-upload", json=FILE)
     assert response.status_code == 201
     assert response.headers["location"] == f"/v1/media/{MEDIA_ID}"
     assert response.json() == {
         "media_id": MEDIA_ID,
         "upload_id": "u",
+        "kind": "put",
         "part_size_bytes": 10,
         "part_count": 2,
-        "parts": [{"part_number": 1, "url": "https://storage/1", "size_bytes": 10}],
+        "parts": [{"part_number": 1, "url": "https://storage/1", "size_bytes": 10, "headers": {"if-none-match": "*"}}],
         "expires_at": "2023-11-14T22:13:20Z",
     }
     assert upload.asked[0].user_id == "alice"
-    assert upload.asked[0].request_id == "8e03978e-40d5-43dd-bc93-6894a57f9324"
 
 
-@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": '"'}, {"Idempotency-Key": '""'}], ids=str)
-async def test_without_a_key_each_upload_has_one_of_its_own(headers: dict[str, str]) -> None:
+async def test_without_a_key_each_upload_has_one_of_its_own() -> None:
     """Calls are tried again behind the gateway: what came without a key must still make one media only."""
     upload = Answers({"InitiateUpload": lambda _: upload_service_pb2.InitiateUploadResponse(media_id=MEDIA_ID)})
     async with client_of(parts(upload=upload)) as client:
         for _ in range(2):
-            body = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 17}
-            assert (await client.post("/v1/initiate-upload", json=body, headers=headers)).status_code == 201
+            assert (await client.post("/v1/initiate-upload", json=FILE)).status_code == 201
     first, second = (asked.request_id for asked in upload.asked)
     assert first
     assert second
     assert first != second
+
+
+async def test_initiate_passes_checksums() -> None:
+    upload = Answers({"InitiateUpload": lambda _: upload_service_pb2.InitiateUploadResponse(media_id=MEDIA_ID)})
+    async with client_of(parts(upload=upload)) as client:
+        body = FILE | {"checksum_algorithm": "SHA256", "checksum": SHA256}
+        assert (await client.post("/v1/initiate-upload", json=body)).status_code == 201
+    assert upload.asked[0].checksum_algorithm == media_pb2.CHECKSUM_ALGORITHM_SHA256
+    assert upload.asked[0].checksum == SHA256
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"checksum": CRC32C},
+        {"checksum_algorithm": "SHA256", "checksum": CRC32C},
+        {"checksum_algorithm": "CRC32C", "checksum": SHA256},
+        {"checksum_algorithm": "CRC32C", "checksum": "4waSgw="},
+        {"checksum_algorithm": "CRC32C", "checksum": "4wa_gw=="},
+        {"checksum_algorithm": "CRC32C", "checksum": "4waSgw==\n"},
+        {"checksum_algorithm": "MD5"},
+    ],
+    ids=str,
+)
+async def test_checksums_of_another_form_go_no_further(given: dict[str, str]) -> None:
+    upload = Answers()
+    async with client_of(parts(upload=upload)) as client:
+        response = await client.post("/v1/initiate-upload", json=FILE | given)
+    assert response.status_code == 422
+    assert response.json()["type"].endswith("/validation-failed")
+    assert upload.asked == []
+
+
+async def test_parts_are_signed_for_their_checksums_in_the_order_of_the_numbers() -> None:
+    signed = upload_service_pb2.SignPartsResponse(
+        parts=[
+            upload_service_pb2.PresignedPart(
+                part_number=2, url="https://storage/2", size_bytes=7, headers={"x-amz-checksum-crc32c": CRC32C}
+            )
+        ]
+    )
+    upload = Answers({"SignParts": lambda _: signed})
+    async with client_of(parts(upload=upload)) as client:
+        path = f"/v1/uploads/{MEDIA_ID}/sign-parts"
+        response = await client.post(path, json={"part_numbers": [2, 1], "checksums": [CRC32C, "AAAAAA=="]})
+        unaligned = await client.post(path, json={"part_numbers": [2, 1], "checksums": [CRC32C]})
+    assert response.json()["parts"][0]["headers"] == {"x-amz-checksum-crc32c": CRC32C}
+    (asked,) = upload.asked
+    assert (asked.part_numbers, asked.checksums, asked.upload_id) == ([2, 1], [CRC32C, "AAAAAA=="], "")
+    assert unaligned.status_code == 422
+    assert unaligned.json()["errors"][0]["message"] == "There must be as many checksums as part_numbers"
+
+
+async def test_what_storage_holds_comes_with_the_kind_of_the_upload() -> None:
+    held = upload_service_pb2.ListPartsResponse(
+        kind=media_pb2.UPLOAD_KIND_FORM,
+        parts=[upload_service_pb2.UploadedPart(part_number=1, etag="e", size_bytes=3)],
+    )
+    async with client_of(parts(upload=Answers({"ListParts": lambda _: held}))) as client:
+        response = await client.get(f"/v1/uploads/{MEDIA_ID}/parts")
+    assert response.json() == {
+        "kind": "form",
+        "parts": [{"part_number": 1, "etag": "e", "size_bytes": 3}],
+        "upload_id": "",
+        "part_size_bytes": 0,
+        "part_count": 0,
+    }
+
+
+async def test_complete_passes_checksums_and_tells_the_verified_one() -> None:
+    message = media(
+        media_pb2.MEDIA_STATUS_PROCESSING, checksum_algorithm=media_pb2.CHECKSUM_ALGORITHM_CRC32C, checksum=CRC32C
+    )
+    completed = upload_service_pb2.CompleteUploadResponse(media=message)
+    upload = Answers({"CompleteUpload": lambda _: completed})
+    sent = [{"part_number": 1, "etag": "e", "checksum": SHA256}, {"part_number": 2, "etag": "f"}]
+    async with client_of(parts(upload=upload)) as client:
+        response = await client.post(
+            "/v1/complete-upload", json={"media_id": MEDIA_ID, "parts": sent, "checksum": CRC32C}
+        )
+    assert (response.status_code, response.headers["location"]) == (202, f"/v1/media/{MEDIA_ID}")
+    assert response.json()["checksum"] == {"algorithm": "CRC32C", "value": CRC32C}
+    (asked,) = upload.asked
+    assert (asked.checksum, [part.checksum for part in asked.parts]) == (CRC32C, [SHA256, ""])
+
+
+async def test_a_media_without_a_verified_checksum_shows_none() -> None:
+    message = media(media_pb2.MEDIA_STATUS_UPLOADING, checksum_algorithm=media_pb2.CHECKSUM_ALGORITHM_CRC32C)
+    async with client_of(parts(metadata=answering(message))) as client:
+        assert (await client.get(f"/v1/media/{MEDIA_ID}")).json()["checksum"] is None
+
+
+async def test_no_limit_of_a_quota_is_null() -> None:
+    message = metadata_service_pb2.GetQuotaResponse(
+        used_bytes=7, limit_bytes=10, media_count=1, open_upload_count=0, open_upload_limit=3
+    )
+    metadata = Answers({"GetQuota": lambda _: message})
+    async with client_of(parts(metadata=metadata)) as client:
+        response = await client.get("/v1/quota")
+    assert response.json() == {
+        "used_bytes": 7,
+        "limit_bytes": 10,
+        "media_count": 1,
+        "media_limit": None,
+        "open_upload_count": 0,
+        "open_upload_limit": 3,
+    }
+    assert metadata.asked[0].user_id == "alice"
 
 
 async def test_a_published_media_leads_to_the_edge() -> None:
