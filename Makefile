@@ -68,6 +68,9 @@ lock: install ## Compile requirements.lock from pyproject.toml
 bench-sign: install ## Part URLs signed a second, against botocore
 	python -m bench.sign
 
+bench-upload: install ## Uploads against Companion, botocore, aws and boto3; ARGS="--only create --quick"
+	python -m bench.upload $(ARGS)
+
 clean: down ## Remove the data of the local stack, samples and caches
 	rm -rf .local samples .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
