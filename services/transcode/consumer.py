@@ -71,7 +71,7 @@ def _uploaded_from_pb(event: events_pb2.MediaUploaded) -> Uploaded:
     if event.expected_sha256 and len(event.expected_sha256) != _SHA256_BYTES:
         raise Discard(f"media {event.media_id}: {len(event.expected_sha256)} bytes are no SHA-256")
     original = original_from_pb(event.original)
-    return Uploaded(event.media_id, event.generation, original, event.expected_sha256 or None)
+    return Uploaded(event.user_id, event.media_id, event.generation, original, event.expected_sha256 or None)
 
 
 def _parse(event: events_pb2.MediaUploaded | events_pb2.TaskReady, delivery: Delivery) -> None:

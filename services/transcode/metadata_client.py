@@ -28,6 +28,13 @@ class MetadataClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = MetadataServiceStub(channel)
 
+    async def is_wanted(self, user_id: str, media_id: str, generation: int) -> bool:
+        """See `Plans`."""
+        request = metadata_service_pb2.GetMediaRequest(user_id=user_id, media_id=media_id)
+        media = (await grpc_client.call(self._stub.GetMedia, request)).media
+        is_current = media.status == media_pb2.MEDIA_STATUS_PROCESSING and media.generation == generation
+        return is_current and not media.tasks
+
     async def record(
         self, media_id: str, generation: int, kind: MediaKind, source_json: str, tasks: Sequence[PlannedTask]
     ) -> None:

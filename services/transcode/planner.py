@@ -51,12 +51,14 @@ class Uploaded:
     """A media whose original is complete.
 
     Attributes:
+        user_id: its owner.
         media_id: the media.
         generation: to be made.
         original: the pinned bytes.
         expected_sha256: what the whole original must have, where storage could not verify that; else None.
     """
 
+    user_id: str
     media_id: str
     generation: int
     original: Original
@@ -75,6 +77,14 @@ class PlannedTask:
 
 class Plans(Protocol):
     """Where plans are kept. Each call raises Unavailable or DeadlineExceeded when there is no answer."""
+
+    async def is_wanted(self, user_id: str, media_id: str, generation: int) -> bool:
+        """Whether the generation is still to be planned.
+
+        Raises:
+            NotFound: no such media.
+        """
+        ...
 
     async def record(
         self, media_id: str, generation: int, kind: MediaKind, source_json: str, tasks: Sequence[PlannedTask]
@@ -146,8 +156,9 @@ class Planner:
     async def plan_media(self, uploaded: Uploaded) -> timedelta | None:
         """Records a plan, or a failure with a reason.
 
-        Whoever waits for the plan may say the message again before a long verification has ended. Such a copy is done
-        with at once: should the first one come to nothing, it comes again itself.
+        Whoever waits for the plan may say the message again before a long verification has ended. A copy that comes
+        meanwhile is done with at once: should the first one come to nothing, it comes again itself. One that comes
+        later reads no original: whether it is still wanted is asked first.
 
         Returns:
             None when nothing is left to do for this message; else after how long it shall come again, since all slots
@@ -162,10 +173,14 @@ class Planner:
         if name in self._in_hand:
             log.info("plan_under_way")
             return None
-        if uploaded.expected_sha256 is not None and self._verifications.locked():
-            return _BUSY
         self._in_hand.add(name)
         try:
+            if uploaded.expected_sha256 is not None:
+                if not await self._plans.is_wanted(uploaded.user_id, uploaded.media_id, uploaded.generation):
+                    log.info("plan_no_longer_wanted")
+                    return None
+                if self._verifications.locked():
+                    return _BUSY
             await self._plan_or_fail(uploaded)
         except (Stale, NotFound) as error:
             log.info("plan_dropped", reason=error.reason)

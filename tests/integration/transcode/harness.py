@@ -1,6 +1,7 @@
 """The pipeline on real servers: metadata and manifest in this process, workers in this one or in one of their own."""
 
 import asyncio
+import base64
 import hashlib
 import os
 import sys
@@ -68,9 +69,11 @@ async def worker_process(env: Env, log: Path) -> AsyncIterator[asyncio.subproces
 
 
 class Line:
-    """A TCP line to a server that can be cut: calls break off and connections are refused."""
+    """A TCP line to a server that can be cut: calls break off and connections are refused; or be slow."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, bytes_per_s: float = float("inf")) -> None:
+        """A line to `target`, which carries so much of what the server answers on each connection."""
+        self._bytes_per_s = bytes_per_s
         self._host, _, port = target.rpartition(":")
         self._port = int(port)
         self._server: asyncio.Server | None = None
@@ -96,18 +99,19 @@ class Line:
             ends = {writer, far_writer}
             self._writers |= ends
             try:
-                await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+                await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer, self._bytes_per_s))
             finally:
                 self._writers -= ends
                 for each in ends:
                     each.transport.abort()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bytes_per_s: float = float("inf")) -> None:
     with suppress(OSError):
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()
+            await asyncio.sleep(len(data) / bytes_per_s)
     writer.close()
 
 
@@ -119,10 +123,11 @@ class Pipeline:
     storage: Blobs
     broker: Bus
 
-    async def begin(self, data: bytes, content_type: str, *, etag: str = "") -> str:
+    async def begin(self, data: bytes, content_type: str, *, etag: str = "", sha256: bytes = b"") -> str:
         """Lays an original into storage as an upload would, and lets processing begin; returns the media's id.
 
-        With an `etag`, other bytes were completed than those that lie there now.
+        With an `etag`, other bytes were completed than those that lie there now; with a `sha256`, that is what its
+        owner said the whole has.
         """
         kind = media_pb2.MEDIA_TYPE_IMAGE if content_type.startswith("image/") else media_pb2.MEDIA_TYPE_VIDEO
         created = await grpc_client.call(
@@ -135,6 +140,11 @@ class Pipeline:
                 size_bytes=len(data),
                 part_size_bytes=10_000_000,
                 time_to_live=Duration(seconds=3600),
+                kind=media_pb2.UPLOAD_KIND_MULTIPART,
+                checksum_algorithm=(
+                    media_pb2.CHECKSUM_ALGORITHM_SHA256 if sha256 else media_pb2.CHECKSUM_ALGORITHM_UNSPECIFIED
+                ),
+                checksum=base64.b64encode(sha256).decode(),
             ),
         )
         upload = created.upload

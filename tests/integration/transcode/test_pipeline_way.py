@@ -1,5 +1,7 @@
 """From `media.uploaded` to published or failed, on real servers."""
 
+import base64
+import hashlib
 import io
 from collections.abc import AsyncIterator
 
@@ -68,10 +70,44 @@ async def test_a_video_is_published_and_plays(pipeline: Pipeline, env: Env, shor
         assert (warmed.warmed_count, warmed.failed_count) == (11, 0)
 
 
-async def test_an_image_that_claims_to_be_a_video_fails(pipeline: Pipeline, photo: bytes) -> None:
+async def test_an_image_that_claims_to_be_a_video_is_published_as_what_it_is(pipeline: Pipeline, photo: bytes) -> None:
     media = await pipeline.finished(await pipeline.begin(photo, "video/mp4"))
-    assert (media.status, media.failure.reason) == (media_pb2.MEDIA_STATUS_FAILED, "kind_mismatch")
-    assert media.failure.message
+    assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
+    assert media.type == media_pb2.MEDIA_TYPE_IMAGE
+    assert media.s3_manifest_key == ""
+    assert [each.size_px for each in media.thumbnails] == [1200, 600, 150]
+
+
+async def test_a_video_that_claims_to_be_an_image_is_published_as_what_it_is(
+    pipeline: Pipeline, short_clip: bytes
+) -> None:
+    media = await pipeline.finished(await pipeline.begin(short_clip, "image/jpeg"))
+    assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
+    assert media.type == media_pb2.MEDIA_TYPE_VIDEO
+    assert media.s3_manifest_key.endswith("/main.m3u8")
+
+
+async def test_an_image_is_no_larger_than_images_may_be_whatever_it_claims(pipeline: Pipeline, photo: bytes) -> None:
+    data = photo + bytes(1_000_001 - len(photo))
+    media = await pipeline.finished(await pipeline.begin(data, "video/mp4"))
+    assert (media.status, media.failure.reason) == (media_pb2.MEDIA_STATUS_FAILED, "file_too_large")
+    assert "an image of 1,000,001 bytes; the limit is 1,000,000" in media.failure.message
+
+
+async def test_a_whole_files_checksum_is_verified_before_it_is_shown(pipeline: Pipeline, photo: bytes) -> None:
+    announced = hashlib.sha256(photo).digest()
+    media = await pipeline.finished(await pipeline.begin(photo, "image/jpeg", sha256=announced))
+    assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
+    assert media.checksum_algorithm == media_pb2.CHECKSUM_ALGORITHM_SHA256
+    assert base64.b64decode(media.checksum) == announced
+
+
+async def test_other_bytes_than_announced_fail_with_a_reason(pipeline: Pipeline, photo: bytes) -> None:
+    announced = hashlib.sha256(photo).digest()
+    media = await pipeline.finished(await pipeline.begin(photo + b"\0", "image/jpeg", sha256=announced))
+    assert (media.status, media.failure.reason) == (media_pb2.MEDIA_STATUS_FAILED, "checksum_mismatch")
+    assert base64.b64encode(announced).decode() in media.failure.message
+    assert media.checksum == "", "a checksum is shown that the bytes do not have"
 
 
 async def test_what_is_no_media_fails(pipeline: Pipeline) -> None:

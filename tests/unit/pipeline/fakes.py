@@ -36,6 +36,7 @@ from services.transcode.source import (
 from services.transcode.tasks import Claim, Claimed, Failure, Held, Obsolete, Result, Task, TaskRef
 from services.transcode.worker import Progress
 
+USER_ID = "user-1"
 MEDIA_ID = "01890000-0000-7abc-8000-000000000001"
 ORIGINAL_BYTES = bytes(range(256)) * 64
 ORIGINAL = Original("abc/media/original", "etag-1", len(ORIGINAL_BYTES))
@@ -304,6 +305,12 @@ class FakePlans:
     recorded: list[tuple[str, int, MediaKind, str, Sequence[PlannedTask]]] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     error: Exception | None = None
+
+    async def is_wanted(self, user_id: str, media_id: str, generation: int) -> bool:
+        await asyncio.sleep(0)
+        if self.error:
+            raise self.error
+        return user_id == USER_ID and media_id not in {media_id for media_id, *_ in self.recorded}
 
     async def record(
         self, media_id: str, generation: int, kind: MediaKind, source_json: str, tasks: Sequence[PlannedTask]

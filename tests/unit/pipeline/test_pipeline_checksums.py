@@ -22,9 +22,9 @@ from tests.unit.pipeline import fakes
 from tests.unit.pipeline.fakes import FakeEngine, FakePlans, FakeStorage, planner
 
 ANNOUNCED = hashlib.sha256(fakes.ORIGINAL_BYTES).digest()
-WITH_CHECKSUM = Uploaded(fakes.MEDIA_ID, 1, fakes.ORIGINAL, ANNOUNCED)
+WITH_CHECKSUM = Uploaded(fakes.USER_ID, fakes.MEDIA_ID, 1, fakes.ORIGINAL, ANNOUNCED)
 QUICK = replace(fakes.ORIGINAL, s3_key="abc/quick/original")
-WITHOUT = Uploaded("01890000-0000-7abc-8000-000000000002", 1, QUICK)
+WITHOUT = Uploaded(fakes.USER_ID, "01890000-0000-7abc-8000-000000000002", 1, QUICK)
 SOON = timedelta(seconds=10)
 
 
@@ -133,7 +133,7 @@ async def test_the_announced_bytes_are_planned(spans: InMemorySpanExporter) -> N
 async def test_other_bytes_fail_the_media_before_anything_parses_them(spans: InMemorySpanExporter) -> None:
     plans, engine = FakePlans(), FakeEngine()
     other = hashlib.sha256(b"other bytes").digest()
-    await planner(engine, plans).plan_media(Uploaded(fakes.MEDIA_ID, 1, fakes.ORIGINAL, other))
+    await planner(engine, plans).plan_media(replace(WITH_CHECKSUM, expected_sha256=other))
     [failure] = plans.failed
     assert failure.reason == "checksum_mismatch"
     assert failure.message.startswith("The file that arrived has the SHA-256 ")
@@ -189,6 +189,24 @@ async def test_a_copy_that_comes_during_a_verification_does_nothing() -> None:
     storage.let.set()
     assert await first is None
     assert len(plans.recorded) == 1
+
+
+async def test_a_copy_that_comes_after_the_plan_reads_nothing() -> None:
+    plans, storage = FakePlans(), FakeStorage()
+    under_test = planner(FakeEngine(), plans, storage)
+    await under_test.plan_media(WITH_CHECKSUM)
+    storage.reads.clear()
+    assert await under_test.plan_media(WITH_CHECKSUM) is None
+    assert storage.reads == []
+    assert len(plans.recorded) == 1
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), DeadlineExceeded("slow")])
+async def test_without_metadata_nothing_is_read_and_the_message_comes_again(error: Exception) -> None:
+    storage = FakeStorage()
+    with pytest.raises(type(error)):
+        await planner(FakeEngine(), FakePlans(error=error), storage).plan_media(WITH_CHECKSUM)
+    assert storage.reads == []
 
 
 async def test_what_was_given_up_can_be_planned_again() -> None:

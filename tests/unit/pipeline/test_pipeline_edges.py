@@ -57,7 +57,9 @@ def test_stills_travel_with_keys_and_checksums() -> None:
 class _Metadata(metadata_service_pb2_grpc.MetadataServiceServicer):
     """Keeps what it is asked; answers nothing to the first claim."""
 
-    def __init__(self) -> None:
+    def __init__(self, media: media_pb2.Media | None = None) -> None:
+        self.media = media
+        self.questions: list[metadata_service_pb2.GetMediaRequest] = []
         self.plans: list[metadata_service_pb2.RecordPlanRequest] = []
         self.claims: list[metadata_service_pb2.ClaimTaskRequest] = []
         self.failures: list[metadata_service_pb2.FailTaskRequest] = []
@@ -69,6 +71,12 @@ class _Metadata(metadata_service_pb2_grpc.MetadataServiceServicer):
         if len(self.claims) == 1:
             raise Unavailable("the reply is lost")
         return metadata_service_pb2.ClaimTaskResponse(outcome=metadata_service_pb2.CLAIM_OUTCOME_HELD)
+
+    async def GetMedia(
+        self, request: metadata_service_pb2.GetMediaRequest, context: object
+    ) -> metadata_service_pb2.GetMediaResponse:
+        self.questions.append(request)
+        return metadata_service_pb2.GetMediaResponse(media=self.media)
 
     async def RecordPlan(
         self, request: metadata_service_pb2.RecordPlanRequest, context: object
@@ -103,6 +111,27 @@ async def test_plans_travel_with_what_the_bytes_are() -> None:
         await client.record(fakes.MEDIA_ID, 1, MediaKind.VIDEO, "{}", [planned])
     assert [request.type for request in servicer.plans] == [media_pb2.MEDIA_TYPE_IMAGE, media_pb2.MEDIA_TYPE_VIDEO]
     assert [request.tasks[0].label for request in servicer.plans] == ["image", "image"]
+
+
+@pytest.mark.parametrize(
+    ("media", "is_wanted"),
+    [
+        (media_pb2.Media(status=media_pb2.MEDIA_STATUS_PROCESSING, generation=2), True),
+        (media_pb2.Media(status=media_pb2.MEDIA_STATUS_PROCESSING, generation=1), False),
+        (media_pb2.Media(status=media_pb2.MEDIA_STATUS_FAILED, generation=2), False),
+        (
+            media_pb2.Media(
+                status=media_pb2.MEDIA_STATUS_PROCESSING, generation=2, tasks=[media_pb2.TaskSummary(label="image")]
+            ),
+            False,
+        ),
+    ],
+)
+async def test_a_plan_is_wanted_until_there_is_one(media: media_pb2.Media, is_wanted: bool) -> None:
+    servicer = _Metadata(media)  # type: ignore[abstract] # the other methods are not called
+    async with _connected(servicer) as client:
+        assert await client.is_wanted(fakes.USER_ID, fakes.MEDIA_ID, 2) is is_wanted
+    assert [(request.user_id, request.media_id) for request in servicer.questions] == [(fakes.USER_ID, fakes.MEDIA_ID)]
 
 
 async def test_claims_and_releases_travel_whole() -> None:
@@ -191,6 +220,7 @@ def _uploaded(
     *, claimed: media_pb2.MediaType.ValueType = media_pb2.MEDIA_TYPE_UNSPECIFIED, sha256: bytes = b""
 ) -> bytes:
     return events_pb2.MediaUploaded(
+        user_id=fakes.USER_ID,
         media_id=fakes.MEDIA_ID,
         generation=1,
         type=claimed,
@@ -258,11 +288,11 @@ async def test_a_message_without_a_slot_comes_again_and_its_wait_is_no_fault() -
             raise AssertionError
 
     consumer = _consumer(FakePlans(), FakeTasks(), storage=Stuck())
-    hands = [
+    hands = [  # as many as there are slots
         asyncio.create_task(consumer.on_uploaded(_delivery("media.uploaded", _uploaded_again(f"media-{number}"))))
         for number in range(2)
     ]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     with pytest.raises(RetryLater):
         await consumer.on_uploaded(_delivery("media.uploaded", _uploaded_again("media-2")))
     for hand in hands:

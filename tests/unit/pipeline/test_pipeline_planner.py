@@ -18,7 +18,7 @@ from services.transcode.source import MediaKind, RejectedSource, RejectionReason
 from tests.unit.pipeline import fakes
 from tests.unit.pipeline.fakes import FakeEngine, FakePlans, FakeStorage, planner
 
-UPLOADED = Uploaded(fakes.MEDIA_ID, 1, fakes.ORIGINAL)
+UPLOADED = Uploaded(fakes.USER_ID, fakes.MEDIA_ID, 1, fakes.ORIGINAL)
 
 
 async def test_a_video_becomes_a_task_a_step_and_sound_and_a_poster() -> None:
