@@ -9,6 +9,15 @@ import httpx
 Json = dict[str, Any]
 
 
+def problem(response: httpx.Response, status: int, slug: str) -> Json:
+    """The problem that an answer must be."""
+    body: Json = response.json()
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert body["type"] == f"https://millrace.dev/problems/{slug}"
+    return body
+
+
 class Uploader:
     """One user with a token, at the gateway and at storage."""
 
@@ -24,9 +33,9 @@ class Uploader:
         await self.storage.aclose()
 
     async def initiate(
-        self, data: bytes, *, content_type: str = "video/mp4", headers: Mapping[str, str] | None = None
+        self, data: bytes, *, content_type: str = "video/mp4", headers: Mapping[str, str] | None = None, **more: Any
     ) -> Json:
-        body = {"filename": "a.mp4", "content_type": content_type, "size_bytes": len(data)}
+        body = {"filename": "a.mp4", "content_type": content_type, "size_bytes": len(data), **more}
         response = await self.http.post("/v1/initiate-upload", json=body, headers=dict(headers or {}))
         assert response.status_code == 201, response.text
         return dict(response.json())
@@ -38,7 +47,8 @@ class Uploader:
         while parts:
             for part in parts:
                 offset = (part["part_number"] - 1) * begun["part_size_bytes"]
-                response = await self.storage.put(part["url"], content=data[offset : offset + part["size_bytes"]])
+                body = data[offset : offset + part["size_bytes"]]
+                response = await self.storage.put(part["url"], content=body, headers=part["headers"])
                 assert response.status_code == 200, response.text
                 sent.append({"part_number": part["part_number"], "etag": response.headers["etag"]})
             rest = list(range(len(sent) + 1, min(len(sent) + 3, begun["part_count"] + 1)))

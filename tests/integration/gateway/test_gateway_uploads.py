@@ -1,12 +1,14 @@
 """Uploads through the gateway, with real storage, database and broker behind it."""
 
 import asyncio
+import base64
+import hashlib
 import os
 from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import google_crc32c
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
@@ -15,19 +17,17 @@ from media.v1 import events_pb2
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.ids import new_media_id
-from tests.integration.gateway.client import Uploader
+from tests.integration.gateway.client import Uploader, problem
 from tests.integration.gateway.conftest import PART_BYTES, WINDOW_PARTS
 
 CONTENT = os.urandom(4 * PART_BYTES + 54_321)
 PART_COUNT = 5
 
 
-def problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    body: dict[str, Any] = response.json()
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert body["type"] == f"https://millrace.dev/problems/{slug}"
-    return body
+def checksum_of(algorithm: str, data: bytes) -> str:
+    crc32c: int = google_crc32c.value(data)
+    digest = crc32c.to_bytes(4, "big") if algorithm == "CRC32C" else hashlib.sha256(data).digest()
+    return base64.b64encode(digest).decode()
 
 
 async def test_a_file_goes_up_in_windows_and_its_processing_begins_once(
@@ -198,27 +198,6 @@ async def test_complete_and_abort_at_once_have_one_winner(alice: Uploader) -> No
             assert (completed.status_code, aborted.status_code) == (409, 200)
 
 
-async def test_an_idempotency_key_answers_with_the_first_upload(alice: Uploader, bob: Uploader) -> None:
-    key = {"Idempotency-Key": str(uuid4())}
-    first = await alice.initiate(CONTENT, headers=key)
-    again = await alice.initiate(CONTENT, headers=key)
-    assert (again["media_id"], again["upload_id"]) == (first["media_id"], first["upload_id"])
-    assert (await alice.storage.put(again["parts"][0]["url"], content=CONTENT[:PART_BYTES])).status_code == 200
-    other = await alice.http.post(
-        "/v1/initiate-upload",
-        json={"filename": "b.mp4", "content_type": "video/mp4", "size_bytes": 5},
-        headers=key,
-    )
-    problem(other, 422, "request-id-reused")
-    assert (await bob.initiate(CONTENT, headers=key))["media_id"] != first["media_id"]
-
-
-async def test_concurrent_initiates_with_one_key_leave_one_upload(alice: Uploader) -> None:
-    key = {"Idempotency-Key": str(uuid4())}
-    begun = await asyncio.gather(*(alice.initiate(CONTENT, headers=key) for _ in range(8)))
-    assert len({(one["media_id"], one["upload_id"]) for one in begun}) == 1
-
-
 @pytest.mark.parametrize(
     ("body", "slug"),
     [
@@ -229,6 +208,66 @@ async def test_concurrent_initiates_with_one_key_leave_one_upload(alice: Uploade
 )
 async def test_refuses_what_is_out_of_bounds(alice: Uploader, body: dict[str, Any], slug: str) -> None:
     assert problem(await alice.http.post("/v1/initiate-upload", json=body), 422, slug)["details"]["field"] in body
+
+
+async def test_a_small_file_takes_one_put_once(alice: Uploader, storage: Blobs) -> None:
+    begun = await alice.initiate(b"small")
+    assert (begun["kind"], begun["upload_id"], begun["part_count"]) == ("put", "", 1)
+    (part,) = begun["parts"]
+    without = await alice.storage.put(part["url"], content=b"small")
+    assert without.status_code == 403
+    first = await alice.storage.put(part["url"], content=b"small", headers=part["headers"])
+    again = await alice.storage.put(part["url"], content=b"other", headers=part["headers"])
+    assert (first.status_code, again.status_code) == (200, 412)
+    listed = (await alice.http.get(f"/v1/uploads/{begun['media_id']}/parts")).json()
+    assert listed["kind"] == "put"
+    assert listed["parts"] == [{"part_number": 1, "etag": first.headers["etag"].strip('"'), "size_bytes": 5}]
+    sent = [{"part_number": 1, "etag": listed["parts"][0]["etag"]}]
+    assert (await alice.complete(begun["media_id"], sent)).status_code == 202
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32C", "SHA256"])
+async def test_every_part_is_bound_to_its_checksum_and_the_whole_is_kept(alice: Uploader, algorithm: str) -> None:
+    whole = checksum_of(algorithm, CONTENT)
+    begun = await alice.initiate(CONTENT, checksum_algorithm=algorithm)
+    assert begun["parts"] == []
+    path = f"/v1/uploads/{begun['media_id']}/sign-parts"
+    problem(await alice.http.post(path, json={"part_numbers": [1]}), 422, "checksums-missing")
+
+    pieces = [CONTENT[start : start + PART_BYTES] for start in range(0, len(CONTENT), PART_BYTES)]
+    checksums = [checksum_of(algorithm, piece) for piece in pieces]
+    numbers = list(range(1, PART_COUNT + 1))
+    signed = (await alice.http.post(path, json={"part_numbers": numbers, "checksums": checksums})).json()["parts"]
+    damaged = await alice.storage.put(signed[0]["url"], content=bytes(len(pieces[0])), headers=signed[0]["headers"])
+    assert damaged.status_code == 400
+    assert "BadDigest" in damaged.text
+    sent = []
+    for part, piece, checksum in zip(signed, pieces, checksums, strict=True):
+        put = await alice.storage.put(part["url"], content=piece, headers=part["headers"])
+        assert put.status_code == 200, put.text
+        sent.append({"part_number": part["part_number"], "etag": put.headers["etag"], "checksum": checksum})
+    body = {"media_id": begun["media_id"], "parts": sent, "checksum": whole}
+    completed = await alice.http.post("/v1/complete-upload", json=body)
+    assert completed.status_code == 202, completed.text
+    expected = {"algorithm": algorithm, "value": whole} if algorithm == "CRC32C" else None
+    assert completed.json()["checksum"] == expected  # a SHA-256 of the whole is verified as the file is read
+
+
+async def test_other_bytes_than_the_checksum_of_the_whole_fail_the_media(alice: Uploader) -> None:
+    begun = await alice.initiate(CONTENT, checksum_algorithm="CRC32C", checksum=checksum_of("CRC32C", b"other"))
+    pieces = [CONTENT[start : start + PART_BYTES] for start in range(0, len(CONTENT), PART_BYTES)]
+    checksums = [checksum_of("CRC32C", piece) for piece in pieces]
+    numbers = list(range(1, PART_COUNT + 1))
+    path = f"/v1/uploads/{begun['media_id']}/sign-parts"
+    signed = (await alice.http.post(path, json={"part_numbers": numbers, "checksums": checksums})).json()["parts"]
+    sent = []
+    for part, piece in zip(signed, pieces, strict=True):
+        put = await alice.storage.put(part["url"], content=piece, headers=part["headers"])
+        sent.append({"part_number": part["part_number"], "etag": put.headers["etag"]})
+    problem(await alice.complete(begun["media_id"], sent), 409, "checksum-mismatch")
+    failed = await alice.media(begun["media_id"])
+    assert (failed["status"], failed["failure"]["reason"]) == ("failed", "checksum_mismatch")
+    assert failed["checksum"] is None
 
 
 async def test_a_complete_without_trace_context_goes_on_in_the_uploads_trace(
