@@ -5,6 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
+import uvloop
 
 from services.runtime import telemetry
 from services.runtime.settings import TelemetrySettings
@@ -25,7 +26,8 @@ def run(services: Mapping[str, Serve]) -> None:
         ExceptionGroup: what made a service fail; the others were stopped.
     """
     with telemetry.configured("+".join(services), TelemetrySettings()):
-        asyncio.run(_run(services))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(services))
 
 
 async def _run(services: Mapping[str, Serve]) -> None:
