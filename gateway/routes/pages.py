@@ -1,4 +1,4 @@
-"""The pages: a landing page, the watch page, the API reference. Plain files; what they show comes from the API."""
+"""The pages: a landing page, the upload page, the watch page, the API reference. Plain files; what they show comes from the API."""
 
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,12 @@ router = APIRouter(include_in_schema=False)
 async def landing() -> FileResponse:
     """What runs here."""
     return _page("index.html")
+
+
+@router.get("/upload")
+async def upload() -> FileResponse:
+    """Files go in here; the page asks the API for everything, and sends the bytes to object storage itself."""
+    return _page("upload.html")
 
 
 @router.get("/watch/{media_id}")

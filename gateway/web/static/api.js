@@ -6,10 +6,13 @@
 const KEY = "millrace-token";
 
 export class Problem extends Error {
-  constructor(body, status) {
+  constructor(body, status, retryAfterS = 0) {
     super(body.detail || body.title || `HTTP ${status}`);
     this.status = status;
+    this.slug = (body.type || "").split("/").pop();
     this.next = body.next || "";
+    this.retryable = body.retryable ?? (status >= 500 || status === 429);
+    this.retryAfterMs = retryAfterS * 1000;
     this.traceId = body.trace_id || "";
   }
 }
@@ -34,29 +37,47 @@ export const token = {
   forget() {
     sessionStorage.removeItem(KEY);
   },
+  /** Whose token it is, as it says itself: good enough to keep two people's lists apart, and for nothing else. */
+  subject() {
+    try {
+      const payload = this.get().split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+      return String(JSON.parse(atob(payload)).sub ?? "");
+    } catch {
+      return ""; // not a JWT
+    }
+  },
 };
 
 /** A response that is known to be fine. Throws Problem, Unreachable, or the signal's AbortError. */
-export async function request(path, { accept = "application/json", signal } = {}) {
+export async function request(path, { method = "GET", body, headers = {}, accept = "application/json", signal } = {}) {
+  const sent = { ...headers, Accept: accept, Authorization: `Bearer ${token.get()}` };
+  if (body !== undefined) sent["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { headers: { Accept: accept, Authorization: `Bearer ${token.get()}` }, signal });
+    response = await fetch(path, { method, headers: sent, body: body === undefined ? undefined : JSON.stringify(body), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Unreachable("The gateway does not answer.");
   }
   if (response.ok) return response;
-  let body = {};
+  let problem = {};
   try {
-    body = await response.json();
+    problem = await response.json();
   } catch {
     // a proxy's page; the status says enough
   }
-  throw new Problem(body, response.status);
+  throw new Problem(problem, response.status, Number(response.headers.get("Retry-After")) || 0);
 }
 
+/** The JSON of an answer; a connection that breaks off within it counts as unreachable. */
 export async function getJson(path, options) {
-  return (await request(path, options)).json();
+  const response = await request(path, options);
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Unreachable("The gateway's answer broke off.");
+  }
 }
 
 /** Server-sent events over fetch, since EventSource cannot send a token. Yields {name, data} until the stream ends. */

@@ -3,15 +3,13 @@
 // `data-state` of <main> is one of loading, token, unknown, uploading, processing, published, failed, unreachable;
 // `data-levels` is how many qualities the player offers; `window.millracePlayer` is the hls.js instance.
 
-import { Problem, events, token } from "./api.js";
+import { Problem, token } from "./api.js";
 import { STATUS, byId, bytes, kilobits, make, moment, percent, playTime, show } from "./dom.js";
+import { follow } from "./follow.js";
 import { play } from "./player.js";
 
 const mediaId = decodeURIComponent(location.pathname.split("/").pop());
-const mediaPath = `/v1/media/${encodeURIComponent(mediaId)}`;
 const main = byId("main");
-const FIRST_RETRY_MS = 500;
-const LAST_RETRY_MS = 15000;
 
 const NOTES = {
   uploading: "Waiting for the upload to complete.",
@@ -190,27 +188,18 @@ function renditionRow(one) {
   return make("tr", { "data-height": one.height_px }, ...cells.map(([kind, text]) => make("td", { class: kind || null, text })));
 }
 
-/** Reads the event stream, again after every break, until the media is final. */
-async function follow() {
-  let delayMs = FIRST_RETRY_MS;
-  let final = false;
-  for (;;) {
-    try {
-      for await (const { name, data } of events(`${mediaPath}/events`)) {
-        delayMs = FIRST_RETRY_MS;
-        if (name === "progress") showProgress(data);
-        if (name === "state") {
-          showState(data);
-          final = data.status === "published" || data.status === "failed";
-        }
-      }
-    } catch (error) {
-      if (error instanceof Problem && error.status < 500 && error.status !== 429) return refuse(error);
-      if (main.dataset.state === "loading") message("unreachable", "No answer yet", "The gateway does not answer. Trying again…");
+async function watch() {
+  const onBreak = () => {
+    if (main.dataset.state === "loading") message("unreachable", "No answer yet", "The gateway does not answer. Trying again…");
+  };
+  try {
+    for await (const { name, data } of follow(mediaId, { onBreak })) {
+      if (name === "progress") showProgress(data);
+      if (name === "state") showState(data);
     }
-    if (final) return; // the gateway has ended the stream by itself
-    await new Promise((resolve) => setTimeout(resolve, delayMs * (0.5 + Math.random() / 2)));
-    delayMs = Math.min(delayMs * 2, LAST_RETRY_MS);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    refuse(error);
   }
 }
 
@@ -230,7 +219,7 @@ function begin() {
   setState("loading");
   stage("panel-loading");
   if (!token.get()) return askForToken("Who is asking?", "Only its owner may watch a media here.");
-  return follow();
+  return watch();
 }
 
 byId("token-form").addEventListener("submit", (event) => {
