@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 _HEAD_END = b"\r\n\r\n"
@@ -103,8 +103,7 @@ class Connection(asyncio.Protocol):
         self._received.clear()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # some loops derive theirs from no common class
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
