@@ -116,7 +116,7 @@ def media_id_of(key: str) -> str:
     """
     _, _, rest = key.partition("/")
     media_id = ids.parse_media_id(rest.partition("/")[0])
-    if key != f"{ids.shard_prefix(ids.shard_of_id(media_id))}/{media_id}/original":
+    if key != ids.original_key(media_id):
         raise NotFound("no such media", reason="MEDIA_NOT_FOUND")
     return str(media_id)
 

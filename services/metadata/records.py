@@ -163,6 +163,7 @@ class NewMedia:
         request_id: the client's idempotency key; None for none.
         time_to_live: how long the upload may stay open.
         traceparent: W3C trace context of the call.
+        upload_id: of an upload that has begun at storage; None where none has.
     """
 
     shard: Shard
@@ -181,6 +182,7 @@ class NewMedia:
     kind: UploadKind
     checksum_algorithm: ChecksumAlgorithm | None
     checksum: str | None
+    upload_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class MetadataServicer(MetadataServiceServicer):
                 kind=from_pb.upload_kind(request.kind),
                 checksum_algorithm=from_pb.checksum_algorithm(request.checksum_algorithm),
                 checksum=from_pb.checksum(request.checksum),
+                media_id=ids.parse_media_id(request.media_id) if request.media_id else None,
+                upload_id=from_pb.name("upload_id", request.upload_id) if request.upload_id else None,
             )
         )
         _note(semconv.MEDIA_ID, str(upload.media_id))

@@ -34,6 +34,7 @@ from services.metadata.records import (
 )
 from services.metadata.state import check_upload_move, look_after
 from services.metadata.store import Store, Transaction
+from services.metadata.store.uploads import NoRoom
 from services.runtime import ids, telemetry
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.ids import MediaId, UserId
@@ -48,7 +49,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """What a client asks for; sizes in bytes, 0 where they are not known; None for no request id and no checksum."""
+    """What a client asks for; sizes in bytes, 0 where they are not known; None where there is no such thing.
+
+    `media_id` and `upload_id` are of an upload that has begun at storage already.
+    """
 
     user_id: UserId
     type: MediaType
@@ -61,6 +65,8 @@ class UploadRequest:
     kind: UploadKind
     checksum_algorithm: ChecksumAlgorithm | None
     checksum: str | None
+    media_id: MediaId | None
+    upload_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +94,19 @@ class Uploads:
         """
         new = _new_media(request)
 
-        async def work(transaction: Transaction) -> Upload:
-            begun = await transaction.uploads.begin(new, self.limits, look_after(new.kind, UploadState.OPEN))
-            if begun is not None:
-                if not begun.has_room:
-                    wanted = Amount(bytes=new.size_bytes, media=1, open_uploads=1)
-                    raise await exhausted(transaction, new.user_id, wanted, self.limits)
-                return begun.upload
-            first = await _first(transaction, new)
-            upload = await upload_of(transaction, first.media_id)
-            _check_same(first, upload, request)
+        sweep_after = look_after(new.kind, UploadState.OPEN)
+        try:
+            upload = await self.store.statement(
+                lambda transaction: transaction.uploads.begin(new, self.limits, sweep_after)
+            )
+        except NoRoom:
+            wanted = Amount(bytes=new.size_bytes, media=1, open_uploads=1)
+            raise await self.store.statement(
+                lambda transaction: exhausted(transaction, new.user_id, wanted, self.limits)
+            ) from None
+        if upload is not None:
             return upload
-
-        return await self.store.transaction(work)
+        return await self.store.transaction(lambda transaction: _repeated(transaction, new, request))
 
     async def attach(self, media_id: MediaId, upload_id: str) -> Upload:
         """Attaches storage's multipart upload to an open session; the first one stays. Answers the session as it is."""
@@ -246,7 +252,9 @@ class Uploads:
 
 def _new_media(request: UploadRequest) -> NewMedia:
     shard = ids.shard_of_user(request.user_id)
-    media_id = ids.new_media_id(request.user_id)
+    media_id = request.media_id or ids.new_media_id(request.user_id)
+    if ids.shard_of_id(media_id) != shard:
+        raise InvalidArgument("another shard than the owner's", details={"field": "media_id"})
     folder = f"{ids.shard_prefix(shard)}/{media_id}"
     return NewMedia(
         shard=shard,
@@ -259,12 +267,13 @@ def _new_media(request: UploadRequest) -> NewMedia:
         part_size_bytes=request.part_size_bytes,
         time_to_live=request.time_to_live,
         request_id=request.request_id,
-        s3_key=f"{folder}/original",
+        s3_key=ids.original_key(media_id),
         delivery_prefix=f"{folder}/1/{new_token()}",
         traceparent=telemetry.trace_headers().get("traceparent", ""),
         kind=request.kind,
         checksum_algorithm=request.checksum_algorithm,
         checksum=request.checksum,
+        upload_id=request.upload_id,
     )
 
 
@@ -278,6 +287,13 @@ def _unverified_sha256(upload: Upload) -> bytes:
 def new_token() -> str:
     """A fresh token of a delivery prefix; nobody can guess it before the API tells it."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(TOKEN_LENGTH))
+
+
+async def _repeated(transaction: Transaction, new: NewMedia, request: UploadRequest) -> Upload:
+    first = await _first(transaction, new)
+    upload = await upload_of(transaction, first.media_id)
+    _check_same(first, upload, request)
+    return upload
 
 
 async def _first(transaction: Transaction, new: NewMedia) -> Media:

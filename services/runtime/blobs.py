@@ -24,10 +24,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import boto3
+import urllib3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 
 from services.runtime.errors import AlreadyExists, FailedPrecondition, NotFound, Unavailable
+from services.runtime.multipart import MultipartStarter
 from services.runtime.presign import Credentials, Presigner
 from services.runtime.settings import S3Settings
 from services.runtime.threads import Threads
@@ -58,6 +62,8 @@ _REFUSED = {
 }
 
 _T = TypeVar("_T")
+
+_tracer = trace.get_tracer("millrace.runtime")
 
 ChecksumAlgorithm: TypeAlias = Literal["CRC32C", "SHA256"]
 """As S3 spells them; each with a header `x-amz-checksum-<lower case>`."""
@@ -124,7 +130,13 @@ async def connected(settings: S3Settings) -> AsyncIterator["Blobs"]:
         control=_client(settings, settings.s3_endpoint_url, control),
         control_threads=Threads(_CONTROL_CONNECTIONS, "s3-control"),
         public=_client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url, control),
-        presigner=_presigner(settings),
+        starter=MultipartStarter(
+            _presigner(settings, settings.s3_endpoint_url),
+            connections=_CONTROL_CONNECTIONS,
+            connect_timeout_s=_CONNECT_TIMEOUT_S,
+            read_timeout_s=_CONTROL_READ_TIMEOUT_S,
+        ),
+        presigner=_presigner(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url),
     )
 
 
@@ -143,8 +155,8 @@ def _client(settings: S3Settings, endpoint_url: str, limits: Config) -> "S3Clien
     )
 
 
-def _presigner(settings: S3Settings) -> Presigner:
-    """Signs for storage as clients reach it, with the settings' credentials or those that boto3 finds and renews."""
+def _presigner(settings: S3Settings, endpoint_url: str) -> Presigner:
+    """Signs for storage at a URL, with the settings' credentials or those that boto3 finds and renews."""
     session = boto3.Session(
         aws_access_key_id=settings.s3_access_key_id or None,
         aws_secret_access_key=settings.s3_secret_access_key.get_secret_value() or None,
@@ -157,7 +169,6 @@ def _presigner(settings: S3Settings) -> Presigner:
         frozen = found.get_frozen_credentials()
         return Credentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
 
-    endpoint_url = settings.s3_public_endpoint_url or settings.s3_endpoint_url
     return Presigner(
         endpoint_url=endpoint_url or f"https://s3.{settings.s3_region}.amazonaws.com",
         region=settings.s3_region,
@@ -177,6 +188,7 @@ class Blobs:
         control: "S3Client",
         control_threads: Threads,
         public: "S3Client",
+        starter: MultipartStarter,
         presigner: Presigner,
     ) -> None:
         self._data = data
@@ -184,6 +196,7 @@ class Blobs:
         self._control = control
         self._control_threads = control_threads
         self._public = public
+        self._starter = starter
         self._presigner = presigner
 
     # Objects
@@ -325,19 +338,13 @@ class Blobs:
             content_type: of that object.
             algorithm: of the checksum that every part will carry.
         """
-        checksum: Any = {}
+        headers = {"content-type": content_type}
         if algorithm:
             # Joined, CRCs of parts give the CRC of the whole; hashes do not.
             kind = "FULL_OBJECT" if algorithm == "CRC32C" else "COMPOSITE"
-            checksum = {"ChecksumAlgorithm": algorithm, "ChecksumType": kind}
-        answer = await _run(
-            self._control_threads,
-            partial(
-                self._control.create_multipart_upload, Bucket=bucket, Key=key, ContentType=content_type, **checksum
-            ),
-            key,
-        )
-        return answer["UploadId"]
+            headers |= {"x-amz-checksum-algorithm": algorithm, "x-amz-checksum-type": kind}
+        with _tracer.start_as_current_span("S3.CreateMultipartUpload", kind=SpanKind.CLIENT):
+            return await _run(self._control_threads, partial(self._starter.start, bucket, key, headers), key)
 
     def sign_parts(
         self, bucket: str, key: str, upload_id: str, parts: Mapping[int, Mapping[str, str]], *, expires_in: timedelta
@@ -442,5 +449,5 @@ def _translated(key: str) -> Iterator[None]:
         if code in _REFUSED:
             raise FailedPrecondition(said, reason="STORAGE_REFUSED", details={"storage_code": code}) from error
         raise Unavailable(said, reason="STORAGE_UNAVAILABLE") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, urllib3.exceptions.HTTPError) as error:
         raise Unavailable(f"storage: {error}", reason="STORAGE_UNAVAILABLE") from error

@@ -61,3 +61,8 @@ def parse_media_id(text: str) -> MediaId:
 def shard_prefix(shard: Shard) -> str:
     """The shard as the first component of every object key: three hex digits."""
     return f"{shard:03x}"
+
+
+def original_key(media_id: MediaId) -> str:
+    """The key of a media's original in the originals bucket."""
+    return f"{shard_prefix(shard_of_id(media_id))}/{media_id}/original"

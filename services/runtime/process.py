@@ -25,9 +25,11 @@ def run(services: Mapping[str, Serve]) -> None:
     Raises:
         ExceptionGroup: what made a service fail; the others were stopped.
     """
-    with telemetry.configured("+".join(services), TelemetrySettings()):
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(services))
+    with (
+        telemetry.configured("+".join(services), TelemetrySettings()),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_run(services))
 
 
 async def _run(services: Mapping[str, Serve]) -> None:

@@ -63,13 +63,10 @@ class MetadataRecords:
             kind=KINDS[intent.kind],
             checksum_algorithm=ALGORITHMS[intent.checksum_algorithm],
             checksum=intent.checksum,
+            media_id=intent.media_id,
+            upload_id=intent.upload_id,
         )
         return _session((await call(self._stub.CreateMedia, request)).upload)
-
-    async def attach(self, media_id: str, upload_id: str) -> Session:
-        """Attaches a multipart upload."""
-        request = metadata_service_pb2.AttachUploadRequest(media_id=media_id, upload_id=upload_id)
-        return _session((await call(self._stub.AttachUpload, request)).upload)
 
     async def get(self, user_id: str, media_id: str) -> Session:
         """Reads a session."""

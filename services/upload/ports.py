@@ -41,6 +41,8 @@ class Intent:
         checksum: of the whole, in base64; empty for none.
         time_to_live: how long it may stay open.
         request_id: names the intent; not empty.
+        media_id: of the media that it makes.
+        upload_id: of the multipart upload that has begun at storage for it; empty for other kinds.
     """
 
     claim: Claim
@@ -50,6 +52,8 @@ class Intent:
     checksum: str
     time_to_live: timedelta
     request_id: str
+    media_id: str
+    upload_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +120,10 @@ class Records(Protocol):
     """The sessions at the metadata service. Every method is idempotent and may raise Unavailable."""
 
     async def create(self, user_id: str, intent: Intent) -> Session:
-        """Records the intent; a repeat with the same request id answers with the first record.
+        """Records an upload; a repeat with the same request id answers with the first record.
 
         ResourceExhausted: the owner's quota is used up.
         """
-
-    async def attach(self, media_id: str, upload_id: str) -> Session:
-        """Attaches a multipart upload; the first one wins, and the answer holds the winner."""
 
     async def get(self, user_id: str, media_id: str) -> Session:
         """Reads a session. NotFound: unknown, or another's."""

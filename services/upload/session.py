@@ -1,7 +1,6 @@
 """An upload session and what belongs to it, as values.
 
-A session is a record at the metadata service and, at object storage, a multipart upload or an object. The record comes
-first, so that whatever a crash leaves behind at storage is known to somebody.
+A session is a record at the metadata service and, at object storage, a multipart upload or an object.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound
+from services.runtime import ids
+from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from services.upload import checksums, claims, clearing, kinds, parts, tracing
 from services.upload.checksums import ChecksumAlgorithm
 from services.upload.claims import MediaType
@@ -72,9 +73,12 @@ class Sessions:
     ) -> SignedWindow:
         """Begins an upload and signs its first parts, or its form.
 
-        A repeat with the same `request_id` finds the first session, finishes what a crash left undone and signs
-        afresh; when that session is no longer open, there is nothing to sign and the window is empty. Without one, the
-        call gets one of its own, so that a repeat of a step below makes no second session.
+        A repeat with the same `request_id` finds the first session and signs afresh; when that session is no longer
+        open, there is nothing to sign and the window is empty. Without one, the call gets one of its own, so that a
+        repeat of a step below makes no second session.
+
+        The multipart upload begins at storage before it is recorded, which spares a second call of the metadata
+        service. A crash in between leaves one that no record knows: the sweeper aborts those.
 
         Raises:
             InvalidArgument: name, type, size or checksum are out of bounds, or `request_id` belongs to another file.
@@ -88,6 +92,11 @@ class Sessions:
         if claim.size_bytes and kind is not UploadKind.FORM:
             layout = parts.choose_layout(claim.size_bytes, self._terms.part_size_bytes)
         chosen = kinds.choose(claim.size_bytes, kind, min(self._terms.put_max_bytes, layout.part_size_bytes))
+        media_id = ids.new_media_id(user_id)
+        key = ids.original_key(media_id)
+        upload_id = ""
+        if chosen is UploadKind.MULTIPART:
+            upload_id = await self._storage.create(key, claim.content_type, checksum_algorithm)
         intent = Intent(
             claim=claim,
             kind=chosen,
@@ -96,12 +105,20 @@ class Sessions:
             checksum=checksum,
             time_to_live=self._terms.session_ttl,
             request_id=request_id or uuid.uuid4().hex,
+            media_id=str(media_id),
+            upload_id=upload_id,
         )
-        session = await self._records.create(user_id, intent)
+        try:
+            session = await self._records.create(user_id, intent)
+        except (InvalidArgument, ResourceExhausted):
+            if upload_id:
+                await self._storage.abort(key, upload_id)
+            raise
+        if upload_id and session.upload_id != upload_id:
+            await self._storage.abort(key, upload_id)
         if session.state is not SessionState.OPEN:
             return SignedWindow(session, (), datetime.now(UTC))
-        session = await self._attached(session)
-        return self._first_window(session)
+        return self._first_window(check_open(session))
 
     async def sign(
         self, user_id: str, media_id: str, numbers: Sequence[int], given: Sequence[str] = (), *, upload_id: str = ""
@@ -181,16 +198,6 @@ class Sessions:
         except NotFound:
             return ()
         return (HeldPart(1, whole.etag, whole.size_bytes),)
-
-    async def _attached(self, session: Session) -> Session:
-        """The session with the multipart upload that it takes, if any: a new one, unless another call was quicker."""
-        if session.upload_id or session.kind is not UploadKind.MULTIPART:
-            return session
-        upload_id = await self._storage.create(session.s3_key, session.content_type, session.checksum_algorithm)
-        session = await self._records.attach(session.media_id, upload_id)
-        if session.upload_id != upload_id:
-            await self._storage.abort(session.s3_key, upload_id)
-        return check_open(session)
 
     def _first_window(self, session: Session) -> SignedWindow:
         """What can be signed at once: nothing whose checksum is promised and not known yet."""

@@ -10,6 +10,7 @@ from PIL import Image
 
 import millrace
 from deploy.local.stack import Stack
+from tests.integration.gateway.conftest import until_ready
 
 
 async def test_four_services_in_one_process_publish_an_image_and_end_when_told(tmp_path: Path) -> None:
@@ -27,6 +28,7 @@ async def test_four_services_in_one_process_publish_an_image_and_end_when_told(t
                 millrace.Client(stack.settings["MILLRACE_GATEWAY_URL"], stack.token("alice")) as client,
                 asyncio.timeout(60),
             ):
+                await until_ready(stack.settings["MILLRACE_GATEWAY_URL"])
                 uploaded = await millrace.upload(client, picture)
                 media = await millrace.wait_until_published(client, uploaded.media_id)
             assert media.playback is not None

@@ -37,6 +37,18 @@ CREATE TABLE quotas (
     PRIMARY KEY (shard, user_id)
 ) PARTITION BY HASH (shard);
 
+-- Ends a statement, and so undoes all of it, when a quota has no room: one statement then begins an upload, or does nothing.
+CREATE FUNCTION refuse_without_room(has_room boolean) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF NOT has_room THEN
+        RAISE EXCEPTION 'the quota has no room' USING ERRCODE = 'MR001';
+    END IF;
+    RETURN true;
+END
+$$;
+
 -- Requests that carried an idempotency key. One that is under way has a lease and no answer; `claim_id` lets a transaction
 -- whose commit was not answered recognise its own claim when it runs again.
 CREATE TABLE requests (

@@ -4,9 +4,8 @@
 
 -- name: begin_upload
 -- A new media, its session, and its room in its owner's quota ($17 to $19 are the limits of owners without their own), in
--- one round trip. Nothing is answered when the id, or the owner's request id, is there already; `has_room` is false when the
--- quota is used up, and the transaction must then not be committed. The first reservation of an owner makes the row of the
--- quota and is compared with $17 alone.
+-- one round trip. Nothing is answered when the id, or the owner's request id, is there already; the statement fails when the
+-- quota is used up. The first reservation of an owner makes the row of the quota and is compared with $17 alone.
 WITH new_media AS (
     INSERT INTO media (
         shard, media_id, user_id, request_id, type, status, s3_key, size_bytes, filename, content_type, delivery_prefix,
@@ -16,8 +15,8 @@ WITH new_media AS (
     ON CONFLICT DO NOTHING
     RETURNING shard, media_id, user_id, size_bytes, deadline_at
 ), new_upload AS (
-    INSERT INTO uploads (shard, media_id, size_bytes, part_size_bytes, state, expires_at, kind, sweep_at)
-    SELECT shard, media_id, size_bytes, $15, 'open', deadline_at, $16, now() + $20::interval
+    INSERT INTO uploads (shard, media_id, size_bytes, part_size_bytes, state, expires_at, kind, sweep_at, upload_id)
+    SELECT shard, media_id, size_bytes, $15, 'open', deadline_at, $16, now() + $20::interval, $21
     FROM new_media
 ), room AS (
     INSERT INTO quotas (shard, user_id, used_bytes, media_count, open_upload_count)
@@ -33,9 +32,9 @@ WITH new_media AS (
           AND quotas.open_upload_count + excluded.open_upload_count <= coalesce(quotas.open_upload_limit, $19)
     RETURNING shard
 )
-SELECT new_media.deadline_at AS expires_at, EXISTS (SELECT shard FROM room) AS has_room
+SELECT deadline_at AS expires_at
 FROM new_media
-WHERE shard = $1;
+WHERE shard = $1 AND refuse_without_room(EXISTS (SELECT shard FROM room));
 
 -- name: find_upload
 -- A session with what it shares with its media, by the database's clock.

@@ -1,7 +1,6 @@
 """The table `uploads`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,14 +12,12 @@ from services.runtime.database import Connection
 from services.runtime.ids import MediaId, Shard, UserId, shard_of_id
 
 _SQL: Final = queries.load("uploads")
+_NO_ROOM: Final = "MR001"
+"""SQLSTATE that the schema's function `refuse_without_room` raises."""
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A new session, and whether its owner's quota has room for it."""
-
-    upload: Upload
-    has_room: bool
+class NoRoom(Exception):
+    """The owner's quota is used up."""
 
 
 class UploadTable:
@@ -29,35 +26,19 @@ class UploadTable:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def begin(self, new: NewMedia, limits: Amount, sweep_after: timedelta | None) -> Begun | None:
+    async def begin(self, new: NewMedia, limits: Amount, sweep_after: timedelta | None) -> Upload | None:
         """Adds a media, its session and its room in the quota; None when its id, or its request id, is there already.
 
-        A media without room is there until the transaction ends, which must not be committed.
+        Raises:
+            NoRoom: the quota is used up, and nothing was added.
         """
-        row = await self._connection.fetchrow(
-            _SQL["begin_upload"],
-            new.shard,
-            new.media_id,
-            new.user_id,
-            new.request_id,
-            new.type,
-            new.s3_key,
-            new.size_bytes,
-            new.filename,
-            new.content_type,
-            new.delivery_prefix,
-            new.traceparent,
-            new.time_to_live,
-            new.checksum_algorithm,
-            new.checksum,
-            new.part_size_bytes,
-            new.kind,
-            limits.bytes,
-            limits.media,
-            limits.open_uploads,
-            sweep_after,
-        )
-        return None if row is None else Begun(_new_upload(new, row["expires_at"]), has_room=row["has_room"])
+        try:
+            row = await self._connection.fetchrow(_SQL["begin_upload"], *_begun(new, limits, sweep_after))
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == _NO_ROOM:
+                raise NoRoom from error
+            raise
+        return None if row is None else _new_upload(new, row["expires_at"])
 
     async def find(self, media_id: MediaId) -> Upload | None:
         """The session of a media."""
@@ -102,6 +83,32 @@ class UploadTable:
         return {MediaId(row["media_id"]): row["upload_id"] for row in rows}
 
 
+def _begun(new: NewMedia, limits: Amount, sweep_after: timedelta | None) -> tuple[object, ...]:
+    return (
+        new.shard,
+        new.media_id,
+        new.user_id,
+        new.request_id,
+        new.type,
+        new.s3_key,
+        new.size_bytes,
+        new.filename,
+        new.content_type,
+        new.delivery_prefix,
+        new.traceparent,
+        new.time_to_live,
+        new.checksum_algorithm,
+        new.checksum,
+        new.part_size_bytes,
+        new.kind,
+        limits.bytes,
+        limits.media,
+        limits.open_uploads,
+        sweep_after,
+        new.upload_id,
+    )
+
+
 def _new_upload(new: NewMedia, expires_at: datetime) -> Upload:
     return Upload(
         shard=new.shard,
@@ -110,7 +117,7 @@ def _new_upload(new: NewMedia, expires_at: datetime) -> Upload:
         s3_key=new.s3_key,
         content_type=new.content_type,
         traceparent=new.traceparent,
-        upload_id=None,
+        upload_id=new.upload_id,
         size_bytes=new.size_bytes,
         part_size_bytes=new.part_size_bytes,
         state=UploadState.OPEN,

@@ -287,6 +287,8 @@ class CreateMediaRequest(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     CHECKSUM_ALGORITHM_FIELD_NUMBER: _builtins.int
     CHECKSUM_FIELD_NUMBER: _builtins.int
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The owner."""
     type: _media_pb2.MediaType.ValueType
@@ -307,6 +309,10 @@ class CreateMediaRequest(_message.Message):
     """Checksum that every part will carry; unspecified for none."""
     checksum: _builtins.str
     """Checksum of the whole file in base64; empty for none."""
+    media_id: _builtins.str
+    """Identifier of the new media, in its owner's shard, where its upload at object storage has begun already; empty for a new one."""
+    upload_id: _builtins.str
+    """Object storage's identifier of that upload; goes with `media_id`. Where the answer has another one, the caller aborts its own."""
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
         """How long the upload may stay open."""
@@ -325,10 +331,12 @@ class CreateMediaRequest(_message.Message):
         kind: _media_pb2.UploadKind.ValueType = ...,
         checksum_algorithm: _media_pb2.ChecksumAlgorithm.ValueType = ...,
         checksum: _builtins.str = ...,
+        media_id: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "checksum_algorithm", b"checksum_algorithm", "content_type", b"content_type", "filename", b"filename", "kind", b"kind", "part_size_bytes", b"part_size_bytes", "request_id", b"request_id", "size_bytes", b"size_bytes", "time_to_live", b"time_to_live", "type", b"type", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksum", b"checksum", "checksum_algorithm", b"checksum_algorithm", "content_type", b"content_type", "filename", b"filename", "kind", b"kind", "media_id", b"media_id", "part_size_bytes", b"part_size_bytes", "request_id", b"request_id", "size_bytes", b"size_bytes", "time_to_live", b"time_to_live", "type", b"type", "upload_id", b"upload_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
