@@ -109,7 +109,7 @@ class Completion:
                 return await self._take_in(session)
             except ResourceExhausted as error:
                 failure = Failure("quota_exceeded", f"There was no room for the file: {error.message}.")
-                await self._records.abort(session.user_id, session.media_id, failure)
+                await self._fail(session, failure)
                 return True
 
     async def resume(self, session: Session) -> None:
@@ -212,7 +212,7 @@ class Completion:
         return original
 
     async def _fail(self, session: Session, failure: Failure) -> None:
-        """Ends a completing session; only an open one can be aborted."""
+        """Ends a session that may be completing; only an open one can be aborted."""
         await self._records.reopen(session.media_id)
         await self._records.abort(session.user_id, session.media_id, failure)
 
