@@ -124,20 +124,23 @@ async def connected(settings: S3Settings) -> AsyncIterator["Blobs"]:
         retries={"mode": "standard", "total_max_attempts": _CONTROL_ATTEMPTS},
         max_pool_connections=_CONTROL_CONNECTIONS,
     )
-    yield Blobs(
-        data=_client(settings, settings.s3_endpoint_url, data),
-        data_threads=Threads(settings.s3_max_connections, "s3-data"),
-        control=_client(settings, settings.s3_endpoint_url, control),
-        control_threads=Threads(_CONTROL_CONNECTIONS, "s3-control"),
-        public=_client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url, control),
-        starter=MultipartStarter(
-            _presigner(settings, settings.s3_endpoint_url),
-            connections=_CONTROL_CONNECTIONS,
-            connect_timeout_s=_CONNECT_TIMEOUT_S,
-            read_timeout_s=_CONTROL_READ_TIMEOUT_S,
-        ),
-        presigner=_presigner(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url),
-    )
+    data_threads = Threads(settings.s3_max_connections, "s3-data")
+    control_threads = Threads(_CONTROL_CONNECTIONS, "s3-control")
+    with closing(data_threads), closing(control_threads):
+        yield Blobs(
+            data=_client(settings, settings.s3_endpoint_url, data),
+            data_threads=data_threads,
+            control=_client(settings, settings.s3_endpoint_url, control),
+            control_threads=control_threads,
+            public=_client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url, control),
+            starter=MultipartStarter(
+                _presigner(settings, settings.s3_endpoint_url),
+                connections=_CONTROL_CONNECTIONS,
+                connect_timeout_s=_CONNECT_TIMEOUT_S,
+                read_timeout_s=_CONTROL_READ_TIMEOUT_S,
+            ),
+            presigner=_presigner(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url),
+        )
 
 
 def _client(settings: S3Settings, endpoint_url: str, limits: Config) -> "S3Client":
