@@ -10,7 +10,6 @@ repeat.
 
 import asyncio
 import random
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from typing import Final
 import structlog
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from services.runtime.errors import MillraceError
+from services.runtime import ids
+from services.runtime.errors import MillraceError, NotFound
 from services.upload import clearing
 from services.upload.completion import Completion
 from services.upload.kinds import UploadKind
@@ -35,9 +35,8 @@ _BATCH: Final = 100
 _CONCURRENCY: Final = 8
 _AGAIN_MIN: Final = timedelta(seconds=1)
 _AGAIN_MAX: Final = timedelta(seconds=30)
-_GRACE: Final = timedelta(minutes=1)
-"""A request that began just before its URL died may still end."""
-_ORIGINAL_KEY: Final = re.compile(r"[0-9a-f]{3}/([0-9a-f-]{36})/original")
+_GRACE: Final = timedelta(hours=1)
+"""A request that began just before its URL died may still end: the largest form takes so long over 12 Mbit/s."""
 
 _log = structlog.get_logger(__name__)
 
@@ -196,12 +195,31 @@ class Sweeper:
         oldest_spared = datetime.now(UTC) - self._orphan_age
         old = [pending for pending in page if pending.initiated_at < oldest_spared]
         named = {
-            (found[1], pending.upload_id): pending for pending in old if (found := _ORIGINAL_KEY.fullmatch(pending.key))
+            (media_id, pending.upload_id): pending
+            for pending in old
+            if (media_id := _media_of(pending.key)) is not None
         }
         orphans = set(await self._records.orphans(list(named))) if named else set()
         # What has a key of another form is nobody's: nothing of ours begins such.
-        strangers = [pending for pending in old if not _ORIGINAL_KEY.fullmatch(pending.key)]
+        strangers = [pending for pending in old if _media_of(pending.key) is None]
         doomed = [*strangers, *(pending for name, pending in named.items() if name in orphans)]
-        for pending in doomed:
+        return sum([await self._abort(pending) for pending in doomed])
+
+    async def _abort(self, pending: PendingUpload) -> bool:
+        """One orphan: that storage does not let go of it spares none of the others."""
+        try:
             await self._storage.abort(pending.key, pending.upload_id)
-        return len(doomed)
+        except MillraceError as error:
+            _log.warning("orphan_not_aborted", key=pending.key, reason=error.reason, error=error.message)
+            return False
+        return True
+
+
+def _media_of(key: str) -> str | None:
+    """The media whose original a key names; None for a key that nothing of ours makes."""
+    name = key.partition("/")[2].rpartition("/")[0]
+    try:
+        media_id = ids.parse_media_id(name)
+    except NotFound:
+        return None
+    return name if key == ids.original_key(media_id) else None
