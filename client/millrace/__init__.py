@@ -8,7 +8,9 @@ async with Client("https://media.example.com", token) as client:
 
 from millrace.api import Client
 from millrace.backoff import Backoff
+from millrace.checksums import ChecksumAlgorithm
 from millrace.errors import (
+    AlreadyUploading,
     FileUnusable,
     LimitReached,
     MediaFailed,
@@ -17,8 +19,10 @@ from millrace.errors import (
     NotAuthenticated,
     NotFound,
     ProblemError,
+    QuotaExceeded,
     Refused,
     ServiceFault,
+    StateUnusable,
     StorageRefused,
     UnexpectedAnswer,
 )
@@ -41,7 +45,9 @@ from millrace.trace import new_traceparent, trace_id_of
 from millrace.upload import upload, wait_until_published
 
 __all__ = [
+    "AlreadyUploading",
     "Backoff",
+    "ChecksumAlgorithm",
     "Client",
     "Failure",
     "FileUnusable",
@@ -55,10 +61,12 @@ __all__ = [
     "Playback",
     "PresignedPart",
     "ProblemError",
+    "QuotaExceeded",
     "Refused",
     "Rendition",
     "ServiceFault",
     "SignedParts",
+    "StateUnusable",
     "Status",
     "StorageRefused",
     "StoredParts",

@@ -12,12 +12,13 @@ import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 import httpx
 
 from millrace.backoff import Backoff
+from millrace.checksums import ChecksumAlgorithm
 from millrace.errors import NotFound, UnexpectedAnswer, problem_from
 from millrace.models import (
     Media,
@@ -82,6 +83,11 @@ class Client:
         await self._wire.aclose()
         await self.storage.aclose()
 
+    @property
+    def base_url(self) -> str:
+        """The gateway's URL, without a slash at its end."""
+        return self._wire.base_url
+
     async def initiate(
         self,
         *,
@@ -89,25 +95,55 @@ class Client:
         content_type: str,
         size_bytes: int,
         idempotency_key: str,
+        checksum_algorithm: ChecksumAlgorithm | None = None,
+        checksum: str | None = None,
         traceparent: str | None = None,
     ) -> UploadSession:
-        """Begins an upload; a repeat with the same key answers with the same media and fresh URLs."""
+        """Begins an upload; a repeat with the same key answers as the first one did, whose URLs may be old by then.
+
+        Args:
+            filename: name for display.
+            content_type: `image/…`, `video/…`, or `application/octet-stream` for unknown.
+            size_bytes: greater than zero.
+            idempotency_key: of the caller's choice, for this upload alone.
+            checksum_algorithm: what every part's checksum is made by; None for parts without one.
+            checksum: of the whole file in base64, where it is known already.
+            traceparent: joins the call to a trace.
+        """
         body = await self._wire.call(
             "POST",
             "/v1/initiate-upload",
-            json={"filename": filename, "content_type": content_type, "size_bytes": size_bytes},
-            headers={"Idempotency-Key": f'"{idempotency_key}"', **_traced(traceparent)},
+            json=_given(
+                filename=filename,
+                content_type=content_type,
+                size_bytes=size_bytes,
+                checksum_algorithm=checksum_algorithm,
+                checksum=checksum,
+            ),
+            headers={**_keyed(idempotency_key), **_traced(traceparent)},
         )
         return _read(UploadSession.from_json, body)
 
     async def sign_parts(
-        self, media_id: str, part_numbers: Iterable[int], *, traceparent: str | None = None
+        self,
+        media_id: str,
+        part_numbers: Iterable[int],
+        *,
+        checksums: Iterable[str] = (),
+        traceparent: str | None = None,
     ) -> SignedParts:
-        """Signs parts, or the same ones afresh; 1 to 1,000 distinct numbers."""
+        """Signs parts, or the same ones afresh.
+
+        Args:
+            media_id: of the upload.
+            part_numbers: 1 to 1,000 distinct ones.
+            checksums: in base64, one for each number in the same order; only where the upload has an algorithm.
+            traceparent: joins the call to a trace.
+        """
         body = await self._wire.call(
             "POST",
             f"/v1/uploads/{_id(media_id)}/sign-parts",
-            json={"part_numbers": [*part_numbers]},
+            json=_given(part_numbers=[*part_numbers], checksums=[*checksums] or None),
             headers=_traced(traceparent),
         )
         return _read(SignedParts.from_json, body)
@@ -117,17 +153,33 @@ class Client:
         body = await self._wire.call("GET", f"/v1/uploads/{_id(media_id)}/parts", headers=_traced(traceparent))
         return _read(StoredParts.from_json, body)
 
-    async def complete(self, media_id: str, parts: Iterable[UploadedPart], *, traceparent: str | None = None) -> Media:
-        """Ends an upload whose parts are all stored; safe to repeat. The answer is processing, or further."""
+    async def complete(
+        self,
+        media_id: str,
+        parts: Iterable[UploadedPart],
+        *,
+        checksum: str | None = None,
+        idempotency_key: str | None = None,
+        traceparent: str | None = None,
+    ) -> Media:
+        """Ends an upload whose parts are all stored; safe to repeat. The answer is processing, or further.
+
+        Args:
+            media_id: of the upload.
+            parts: every part of the file, each with its checksum where the upload has an algorithm.
+            checksum: of the whole file in base64, by that algorithm; what arrived is compared with it.
+            idempotency_key: of the caller's choice; a repeat with the same parts gets the first answer again.
+            traceparent: joins the call to a trace.
+        """
         ordered = sorted(parts, key=lambda part: part.part_number)
+        claimed = [
+            _given(part_number=part.part_number, etag=part.etag, checksum=part.checksum or None) for part in ordered
+        ]
         body = await self._wire.call(
             "POST",
             "/v1/complete-upload",
-            json={
-                "media_id": media_id,
-                "parts": [{"part_number": part.part_number, "etag": part.etag} for part in ordered],
-            },
-            headers=_traced(traceparent),
+            json=_given(media_id=media_id, parts=claimed, checksum=checksum),
+            headers={**_keyed(idempotency_key), **_traced(traceparent)},
             timeout_s=_COMPLETE_TIMEOUT_S,
         )
         return _read(Media.from_json, body)
@@ -215,6 +267,16 @@ def _read(build: Callable[[A], T], value: A) -> T:
         return build(value)
     except (KeyError, TypeError, ValueError) as error:
         raise UnexpectedAnswer(f"the gateway's answer is not what it promises: {error!r}") from error
+
+
+def _given(**members: Any) -> dict[str, Any]:
+    """A JSON object of those members that have a value."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _keyed(idempotency_key: str | None) -> dict[str, str]:
+    """The key as the IETF draft has it: a string of structured fields (RFC 8941 §3.3.3)."""
+    return {"Idempotency-Key": f'"{idempotency_key}"'} if idempotency_key else {}
 
 
 def _traced(traceparent: str | None) -> dict[str, str]:

@@ -9,14 +9,20 @@ Results go to standard output, progress and errors to standard error. Exit codes
     4  refused by the gateway or by object storage
     5  the media failed
     6  network, or the service does not work
+    7  another process uploads the file just now
+    8  a quota or a limit is reached
     130  interrupted
 
-With several files it is the code of the first that did not succeed; the others are done all the same.
+With several files it is the code of the first that did not succeed; the others are done all the same. What `upload` did
+not finish, for whatever reason, goes on when the same command is given again; what it finished is uploaded once more.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -26,23 +32,31 @@ from rich.console import Console
 
 from millrace import report
 from millrace.api import Client
-from millrace.board import Row, board_for, printable
+from millrace.batch import Options, Outcome, upload_each
+from millrace.board import board_for, printable
+from millrace.checksums import ChecksumAlgorithm
 from millrace.errors import (
+    AlreadyUploading,
     FileUnusable,
+    LimitReached,
     MediaFailed,
     MillraceError,
     NotAuthenticated,
+    QuotaExceeded,
     Refused,
+    StateUnusable,
     StorageRefused,
 )
+from millrace.folders import find
 from millrace.models import Media, Status
-from millrace.upload import DEFAULT_PARALLEL, upload, wait_until_published
+from millrace.upload import DEFAULT_PARALLEL, wait_until_published
 
-DEFECT, USAGE, NOT_AUTHENTICATED, REFUSED, MEDIA_FAILED, NETWORK, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+DEFECT, USAGE, NOT_AUTHENTICATED, REFUSED, MEDIA_FAILED, NETWORK, BUSY, LIMIT, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 8, 130
 
 app = typer.Typer(
     help="Upload images and videos to Millrace, and see what becomes of them.",
-    epilog="Exit codes: 0 done, 2 usage, 3 not authenticated, 4 refused, 5 the media failed, 6 network or service.",
+    epilog="Exit codes: 0 done, 2 usage, 3 not authenticated, 4 refused, 5 the media failed, 6 network or service, "
+    "7 being uploaded by another process, 8 quota or limit reached, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -58,48 +72,87 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a l
 MediaId = Annotated[str, typer.Argument(metavar="ID", help="The media, as `upload` printed it.")]
 
 
+class Checksum(StrEnum):
+    """What `--checksum` takes."""
+
+    CRC32C = "crc32c"
+    SHA256 = "sha256"
+    NONE = "none"
+
+    @property
+    def algorithm(self) -> ChecksumAlgorithm | None:
+        """As uploads take it."""
+        return None if self is Checksum.NONE else ChecksumAlgorithm[self.name]
+
+
+def _default_state_dir() -> Path:
+    """Where the XDG base directory specification wants what a program remembers between runs."""
+    home = os.environ.get("XDG_STATE_HOME", "")
+    return Path(home if Path(home).is_absolute() else Path.home() / ".local" / "state") / "millrace"
+
+
 @app.command("upload")
 def upload_command(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Images and videos.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Images and videos; of a folder, all that are in or below it.")
+    ],
     *,
     url: Url,
     token: Token = "",
     token_file: TokenFile = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until each is published, and say where.")] = False,
-    parallel: Annotated[int, typer.Option(min=1, max=64, help="Parts in flight at once.")] = DEFAULT_PARALLEL,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=64, help="Parts in flight at once; of small files, as many files.")
+    ] = DEFAULT_PARALLEL,
     content_type: Annotated[str | None, typer.Option("--type", help="Content type; else the name tells.")] = None,
+    checksum: Annotated[Checksum, typer.Option(help="What storage verifies every part by.")] = Checksum.CRC32C,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Names to pass over in folders, for instance '*.gif'.")
+    ] = None,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Begin anew what was interrupted, instead of going on.")
+    ] = False,
+    state_dir: Annotated[
+        Path,
+        typer.Option(
+            envvar="MILLRACE_STATE_DIR",
+            default_factory=_default_state_dir,
+            show_default=False,
+            help="Where unfinished uploads are remembered; left out, `millrace` in $XDG_STATE_HOME.",
+        ),
+    ],
+    no_state: Annotated[bool, typer.Option("--no-state", help="Remember nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Upload files, several parts at a time, straight to object storage."""
+    """Upload files, several parts at a time, straight to object storage.
+
+    What was interrupted goes on when the same command is given again: parts that storage holds are not sent again.
+    """
+    options = Options(
+        content_type=content_type,
+        parallel=parallel,
+        checksum=checksum.algorithm,
+        state_dir=None if no_state else state_dir,
+        resume=not no_resume,
+        wait=wait,
+    )
 
     async def work(client: Client) -> int:
-        one_at_a_time = asyncio.Lock()  # the parts of one file fill the link; processing goes on beside it
+        found = await asyncio.to_thread(find, files, exclude=exclude or (), any_type=content_type is not None)
+        if found.skipped:
+            typer.echo(f"millrace: skipped {found.skipped}", err=True)
+        results = _Results(as_json=as_json)
+        console = Console(stderr=True)
+        # Bars that move and lines on one screen would overwrite each other: there, results come after the bars.
+        is_shared = console.is_terminal and sys.stdout.isatty()
+        with results.held_back() if is_shared else contextlib.nullcontext(), board_for(console) as board:
+            board.expect(len(found.sizes), sum(found.sizes.values()))
+            await upload_each(client, found.sizes, options, board, results.take)
+        for path, error in found.unusable.items():
+            results.take(path, error)
+        return results.code
 
-        async def one(path: Path, row: Row) -> Media | MillraceError:
-            try:
-                async with one_at_a_time:
-                    media = await upload(
-                        client, path, content_type=content_type, parallel=parallel, on_progress=row.sent
-                    )
-                if wait:
-                    media = await wait_until_published(client, media.media_id, on_update=row.processed)
-            except MillraceError as error:
-                row.ended(report.word_for(error), ok=False)
-                return error
-            row.ended(media.status.value, ok=True)
-            return media
-
-        with board_for(Console(stderr=True)) as board:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(path, board.row(path.name))) for path in files]
-        codes = []
-        for path, task in zip(files, tasks, strict=True):
-            outcome = task.result()
-            _print_outcome(path, outcome, as_json=as_json)
-            codes.append(0 if isinstance(outcome, Media) else code_for(outcome))
-        return next((code for code in codes if code), 0)
-
-    _run(url, token, token_file, work)
+    _run(url, token, token_file, work, resumable=not no_state)
 
 
 @app.command("status")
@@ -165,8 +218,12 @@ def watch_command(
 def code_for(error: MillraceError) -> int:
     """The exit code that says what kind of error it was."""
     match error:
-        case FileUnusable():
+        case FileUnusable() | StateUnusable():
             return USAGE
+        case AlreadyUploading():
+            return BUSY
+        case QuotaExceeded() | LimitReached():
+            return LIMIT
         case NotAuthenticated():
             return NOT_AUTHENTICATED
         case Refused() | StorageRefused():
@@ -182,7 +239,14 @@ def main() -> None:
     app()
 
 
-def _run(url: str, token: str, token_file: Path | None, work: Callable[[Client], Awaitable[int]]) -> None:
+def _run(
+    url: str,
+    token: str,
+    token_file: Path | None,
+    work: Callable[[Client], Awaitable[int]],
+    *,
+    resumable: bool = False,
+) -> None:
     """Runs a command's work with a client; whatever goes wrong becomes one line and an exit code."""
     _check(url)
     token = _checked_token(token.strip() or _read_token(token_file))
@@ -197,7 +261,7 @@ def _run(url: str, token: str, token_file: Path | None, work: Callable[[Client],
         typer.echo(f"millrace: {report.sentence(error)}", err=True)
         code = code_for(error)
     except KeyboardInterrupt:
-        typer.echo("millrace: interrupted", err=True)
+        typer.echo("millrace: interrupted" + ("; the same command goes on from here" if resumable else ""), err=True)
         code = INTERRUPTED
     except BrokenPipeError:
         raise  # the reader has had enough, as with `| head`: the framework ends in silence
@@ -231,14 +295,43 @@ def _read_token(path: Path | None) -> str:
         raise typer.BadParameter(f"{path}: {error}", param_hint="--token-file") from error
 
 
-def _print_outcome(path: Path, outcome: Media | MillraceError, *, as_json: bool) -> None:
+class _Results:
+    """What came of each file, printed at once unless it is held back; `code` is that of the first that failed."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.code = 0
+        self._as_json = as_json
+        self._held: list[tuple[Path, Outcome]] | None = None
+
+    def take(self, path: Path, outcome: Outcome) -> None:
+        if not isinstance(outcome, Media):
+            self.code = self.code or code_for(outcome)
+        if self._held is None:
+            _print_outcome(path, outcome, as_json=self._as_json)
+        else:
+            self._held.append((path, outcome))
+
+    @contextlib.contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Prints nothing before the end of the block, and then all of it."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            for path, outcome in held:
+                _print_outcome(path, outcome, as_json=self._as_json)
+
+
+def _print_outcome(path: Path, outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(report.json_line({"file": str(path), **report.outcome_json(outcome)}))
+        file = os.fsencode(path).decode("utf-8", "replace")
+        typer.echo(report.json_line({"file": file, **report.outcome_json(outcome)}))
     elif isinstance(outcome, Media):
         typer.echo(report.details(outcome))
     else:
-        # What is wrong with a file already begins with its name.
-        name = "" if isinstance(outcome, FileUnusable) else f"{printable(path.name)}: "
+        # What is wrong with a file itself already begins with its name.
+        name = "" if isinstance(outcome, FileUnusable | AlreadyUploading) else f"{printable(path.name)}: "
         typer.echo(f"millrace: {name}{report.sentence(outcome)}", err=True)
 
 

@@ -2,13 +2,16 @@
 
     MillraceError
     ├── FileUnusable          the local file cannot be uploaded, or changed while it was
+    ├── AlreadyUploading      another process uploads the same file just now
+    ├── StateUnusable         the folder for state files cannot be used
     ├── NetworkError          nobody answered, or not in time, after every retry
     ├── UnexpectedAnswer      an answer that is not Millrace's: most likely the wrong base URL
     ├── ProblemError          the gateway answered with a problem (RFC 9457)
     │   ├── NotAuthenticated  401, 403: no token, or one that is not accepted
     │   ├── Refused           other 4xx: the request cannot succeed as it stands
     │   │   ├── NotFound      404: unknown, or another user's
-    │   │   └── LimitReached  429: a limit or quota, still after every retry
+    │   │   ├── QuotaExceeded 413: the user's quota does not hold the file
+    │   │   └── LimitReached  429: a limit on calls or open uploads, still after every retry
     │   └── ServiceFault      5xx: still failing after every retry
     ├── StorageRefused        object storage would not take a part, and another try would not change that
     └── MediaFailed           the media ended as failed; the reason is its owner's to act on
@@ -33,6 +36,14 @@ class MillraceError(Exception):
 
 class FileUnusable(MillraceError):
     """The local file cannot be uploaded: missing, empty, of no known type, or changed while it was being read."""
+
+
+class AlreadyUploading(MillraceError):
+    """Another process uploads the same file to the same gateway just now; both would send every byte."""
+
+
+class StateUnusable(MillraceError):
+    """The folder that remembers unfinished uploads cannot be read or written."""
 
 
 class NetworkError(MillraceError):
@@ -73,6 +84,11 @@ class ProblemError(MillraceError):
         self.trace_id = trace_id
         self.extra: dict[str, Any] = dict(extra or {})
 
+    @property
+    def kind(self) -> str:
+        """The last segment of `type`, for instance `upload-completing`."""
+        return self.type.rpartition("/")[2]
+
 
 class NotAuthenticated(ProblemError):
     """401 or 403: no token, or one that is not accepted."""
@@ -86,8 +102,12 @@ class NotFound(Refused):
     """404: unknown, or another user's; the two look the same."""
 
 
+class QuotaExceeded(Refused):
+    """The user's quota does not hold the file: nothing is wrong with the file, and waiting does not help."""
+
+
 class LimitReached(Refused):
-    """429: a limit or quota is reached, still after every retry."""
+    """429: a limit on calls or open uploads is reached, still after every retry."""
 
 
 class ServiceFault(ProblemError):
@@ -133,8 +153,9 @@ def problem_from(response: httpx.Response) -> ProblemError:
     """
     body = _json_object(response)
     status = response.status_code
-    return _kind(status)(
-        type=str(body.get("type") or "about:blank"),
+    type_uri = str(body.get("type") or "about:blank")
+    return _kind(status, type_uri)(
+        type=type_uri,
         title=str(body.get("title") or response.reason_phrase or f"HTTP {status}"),
         status=status,
         detail=str(body.get("detail") or ""),
@@ -143,7 +164,9 @@ def problem_from(response: httpx.Response) -> ProblemError:
     )
 
 
-def _kind(status: int) -> type[ProblemError]:
+def _kind(status: int, type_uri: str) -> type[ProblemError]:
+    if type_uri.endswith("/quota-exceeded"):
+        return QuotaExceeded
     if status in {401, 403}:
         return NotAuthenticated
     if status == 404:

@@ -1,7 +1,7 @@
 """What the gateway says, as values. Members that this version does not know are passed over."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -27,16 +27,18 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PresignedPart:
-    """One part and where to PUT it; `size_bytes` is exact, the signature binds it."""
+    """One part and where to PUT it; the signature binds its exact length and every header, which must be sent as is."""
 
     part_number: int
     url: str
     size_bytes: int
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, body: Json) -> Self:
         """Reads one member of `parts`."""
-        return cls(int(body["part_number"]), str(body["url"]), int(body["size_bytes"]))
+        headers = {str(name): str(value) for name, value in (body.get("headers") or {}).items()}
+        return cls(int(body["part_number"]), str(body["url"]), int(body["size_bytes"]), headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,10 @@ class SignedParts:
 
 @dataclass(frozen=True, slots=True)
 class UploadSession:
-    """A new upload: its media, how the file is to be cut, and the first window of part URLs."""
+    """A new upload: its media, how the file is to be cut, and the first window of part URLs.
+
+    The window may be empty: parts that carry checksums are signed once these are known.
+    """
 
     media_id: str
     upload_id: str
@@ -76,11 +81,17 @@ class UploadSession:
 
 @dataclass(frozen=True, slots=True)
 class UploadedPart:
-    """A part that storage confirmed; `etag` is without quotes."""
+    """A part that storage confirmed.
+
+    Attributes:
+        etag: without quotes.
+        checksum: in base64, by the algorithm of the upload; empty where it has none, or where nobody computed it here.
+    """
 
     part_number: int
     etag: str
     size_bytes: int
+    checksum: str = ""
 
     @classmethod
     def from_json(cls, body: Json) -> Self:

@@ -1,9 +1,11 @@
 """The local file: what it is, how it is cut into parts, and how a part is read without holding it in memory."""
 
 import asyncio
+import contextlib
 import mimetypes
 import os
-from collections.abc import AsyncGenerator
+import stat
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -51,12 +53,13 @@ class Source:
             FileUnusable: missing, unreadable, empty, or no regular file.
         """
         try:
-            with path.open("rb") as file:
-                facts = os.fstat(file.fileno())
+            facts = path.stat()
+            if stat.S_ISREG(facts.st_mode):
+                path.open("rb").close()
         except OSError as error:
-            raise FileUnusable(f"{path}: {(error.strerror or str(error)).lower()}") from error
-        if not path.is_file():
-            raise FileUnusable(f"{path}: not a regular file")
+            raise _unusable(path, error) from error
+        if not stat.S_ISREG(facts.st_mode):
+            raise FileUnusable(f"{path}: {'is a directory' if stat.S_ISDIR(facts.st_mode) else 'not a regular file'}")
         if facts.st_size == 0:
             raise FileUnusable(f"{path}: the file is empty")
         return cls(path, facts.st_size, facts.st_mtime_ns)
@@ -68,14 +71,36 @@ class Source:
             FileUnusable: it is gone or was changed since `of`.
         """
         try:
-            file = self.path.open("rb")
+            file = self.path.open("rb", buffering=0)
         except OSError as error:
-            raise FileUnusable(f"{self.path}: {(error.strerror or str(error)).lower()}") from error
+            raise _unusable(self.path, error) from error
         facts = os.fstat(file.fileno())
         if (facts.st_size, facts.st_mtime_ns) != (self.size_bytes, self.modified_ns):
             file.close()
             raise FileUnusable(f"{self.path}: the file was changed during its upload")
         return file
+
+    def check(self) -> None:
+        """Looks whether the file is still what it was; raises as `open` does."""
+        self.open().close()
+
+    def pieces(self, part: "PartRange") -> Generator[bytes, None, None]:
+        """The bytes of a part, exactly `part.size_bytes` of them, in pieces of at most `PIECE_BYTES`. Blocks.
+
+        Raises:
+            FileUnusable: the file is gone, was changed, ends too early, or cannot be read.
+        """
+        with self.open() as file:
+            at_bytes, end_bytes = part.offset_bytes, part.offset_bytes + part.size_bytes
+            while at_bytes < end_bytes:
+                try:
+                    piece = os.pread(file.fileno(), min(PIECE_BYTES, end_bytes - at_bytes), at_bytes)
+                except OSError as error:
+                    raise _unusable(self.path, error) from error
+                if not piece:
+                    raise FileUnusable(f"{self.path}: the file was cut short during its upload")
+                at_bytes += len(piece)
+                yield piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +126,15 @@ async def read_part(source: Source, part: PartRange) -> AsyncGenerator[bytes, No
     Reads in a thread: a slow disk stops nobody else.
 
     Raises:
-        FileUnusable: the file is gone, was changed, or ends too early.
+        FileUnusable: the file is gone, was changed, ends too early, or cannot be read.
     """
-    file = await asyncio.to_thread(source.open)
+    pieces = source.pieces(part)
     try:
-        file.seek(part.offset_bytes)
-        remaining_bytes = part.size_bytes
-        while remaining_bytes:
-            piece = await asyncio.to_thread(file.read, min(PIECE_BYTES, remaining_bytes))
-            if not piece:
-                raise FileUnusable(f"{source.path}: the file was cut short during its upload")
-            remaining_bytes -= len(piece)
+        while piece := await asyncio.to_thread(next, pieces, None):
             yield piece
     finally:
-        file.close()
+        with contextlib.suppress(ValueError):  # a cancelled read is still under way; its end closes the file
+            pieces.close()
 
 
 def content_type_of(path: Path) -> str:
@@ -127,3 +147,7 @@ def content_type_of(path: Path) -> str:
     if guess is None or guess.partition("/")[0] not in {"image", "video"}:
         raise FileUnusable(f"{path}: the name tells neither an image nor a video; name its content type")
     return guess
+
+
+def _unusable(path: Path, error: OSError) -> FileUnusable:
+    return FileUnusable(f"{path}: {(error.strerror or str(error)).lower()}")

@@ -8,13 +8,17 @@ from rich.filesize import decimal
 
 from millrace.board import printable
 from millrace.errors import (
+    AlreadyUploading,
     FileUnusable,
+    LimitReached,
     MediaFailed,
     MillraceError,
     NetworkError,
     NotAuthenticated,
     ProblemError,
+    QuotaExceeded,
     ServiceFault,
+    StateUnusable,
     StorageRefused,
     UnexpectedAnswer,
 )
@@ -22,9 +26,13 @@ from millrace.models import Media
 
 _KINDS: tuple[tuple[type[MillraceError], str], ...] = (
     (FileUnusable, "file"),
+    (AlreadyUploading, "busy"),
+    (StateUnusable, "state"),
     (NotAuthenticated, "authentication"),
     (MediaFailed, "failed"),
     (ServiceFault, "service"),
+    (QuotaExceeded, "quota"),
+    (LimitReached, "limit"),
     (ProblemError, "refused"),
     (StorageRefused, "refused"),
     (NetworkError, "network"),
@@ -50,6 +58,8 @@ def sentence(error: MillraceError) -> str:
     match error:
         case NotAuthenticated():
             text = f"not authenticated: {text} (set MILLRACE_TOKEN, --token or --token-file)"
+        case StateUnusable():
+            text = f"cannot remember the upload: {text} (see --state-dir and --no-state)"
         case ServiceFault():
             text = f"the service does not work: {text} (HTTP {error.status})"
         case MediaFailed():
@@ -69,7 +79,7 @@ def _fields_of(problem: ProblemError) -> str:
 
 
 def word_for(error: MillraceError) -> str:
-    """An error's kind in a word: file, authentication, refused, failed, service or network."""
+    """An error's kind in a word: file, busy, state, authentication, quota, limit, refused, failed, service, network."""
     return next((word for kind, word in _KINDS if isinstance(error, kind)), "error")
 
 

@@ -11,6 +11,7 @@ import httpx
 
 from millrace.backoff import Backoff
 from millrace.errors import StorageRefused
+from millrace.models import PresignedPart
 from millrace.wire import TRANSIENT, http_client, reason_of, retry_after_s
 
 # Writing has no progress for as long as the link is full, reading none until storage has written the part down.
@@ -18,7 +19,9 @@ _TIMEOUT = httpx.Timeout(120.0, connect=10.0, write=60.0)
 _CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
 
 # S3 says these with a status that would otherwise be final.
-_TRANSIENT_CODES = frozenset({"RequestTimeout", "RequestTimeTooSkewed", "IncompleteBody", "SlowDown"})
+_TRANSIENT_CODES = frozenset(
+    {"RequestTimeout", "RequestTimeTooSkewed", "IncompleteBody", "SlowDown", "ConditionalRequestConflict"}
+)
 
 
 class Transient(Exception):
@@ -33,6 +36,14 @@ class UrlRefused(Exception):
     """Storage does not accept the URL: most likely it expired, and a fresh one will do."""
 
 
+class Damaged(Exception):
+    """The bytes that arrived are not those of the checksum: read, or carried, wrongly."""
+
+
+class AlreadyThere(Exception):
+    """Storage holds the object, and takes it once only: an earlier try succeeded, though its answer was lost."""
+
+
 class Storage:
     """Object storage as presigned URLs reach it."""
 
@@ -40,13 +51,12 @@ class Storage:
         self._http = http_client(transport, timeout=_TIMEOUT)
         self.backoff = backoff
 
-    async def put(self, url: str, body: AsyncGenerator[bytes, None], size_bytes: int) -> str:
+    async def put(self, part: PresignedPart, body: AsyncGenerator[bytes, None]) -> str:
         """Sends one part, once.
 
         Args:
-            url: presigned.
-            body: exactly `size_bytes` bytes; closed in any case.
-            size_bytes: sent as Content-Length, which the signature binds.
+            part: presigned; its length and its headers are sent exactly so, since the signature binds them.
+            body: exactly as many bytes; closed in any case.
 
         Returns:
             The part's entity tag, without quotes.
@@ -54,26 +64,19 @@ class Storage:
         Raises:
             Transient: worth another try.
             UrlRefused: worth another try with another URL.
+            Damaged: worth another look at the bytes.
+            AlreadyThere: done, by an earlier try.
             StorageRefused: not worth another try.
         """
+        headers = {**part.headers, "Content-Length": str(part.size_bytes)}
         try:
             async with contextlib.aclosing(body):
-                response = await self._http.put(url, content=body, headers={"Content-Length": str(size_bytes)})
+                response = await self._http.put(part.url, content=body, headers=headers)
         except httpx.TransportError as error:
             raise Transient(reason_of(error)) from error
         if response.is_success:
             return _etag_of(response)
-        found = _CODE.search(response.text)
-        code = found[1] if found else ""
-        if response.status_code in TRANSIENT or response.status_code >= 500 or code in _TRANSIENT_CODES:
-            raise Transient(f"{response.status_code} {code}".rstrip(), retry_after_s(response))
-        if response.status_code == 403:
-            raise UrlRefused(f"403 {code}".rstrip())
-        raise StorageRefused(
-            f"object storage refused a part: {response.status_code} {code or response.reason_phrase}",
-            status=response.status_code,
-            code=code,
-        )
+        raise _refusal(response)
 
     async def aclose(self) -> None:
         """Closes every connection."""
@@ -84,3 +87,22 @@ def _etag_of(response: httpx.Response) -> str:
     if etag := response.headers.get("etag", "").strip('"'):
         return str(etag)
     raise StorageRefused("object storage took a part but gave it no ETag", status=response.status_code, code="")
+
+
+def _refusal(response: httpx.Response) -> Exception:
+    found = _CODE.search(response.text)
+    code = found[1] if found else ""
+    words = f"{response.status_code} {code}".rstrip()
+    if response.status_code in TRANSIENT or response.status_code >= 500 or code in _TRANSIENT_CODES:
+        return Transient(words, retry_after_s(response))
+    if response.status_code == 403:
+        return UrlRefused(words)
+    if response.status_code == 412:
+        return AlreadyThere(words)
+    if code == "BadDigest":
+        return Damaged(words)
+    return StorageRefused(
+        f"object storage refused a part: {response.status_code} {code or response.reason_phrase}",
+        status=response.status_code,
+        code=code,
+    )

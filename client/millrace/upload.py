@@ -3,31 +3,44 @@
     async with Client(url, token) as client:
         media = await upload(client, Path("clip.mp4"), on_progress=show)
 
-Nothing of the file passes through the gateway: it signs URLs, and the parts go straight to object storage.
+Nothing of the file passes through the gateway: it signs URLs, and the parts go straight to object storage. With a
+folder for state files, an upload that was interrupted, even by `kill -9`, goes on where storage says it stopped.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
-from uuid import uuid4
+from typing import Final
 
 from millrace.api import Client
-from millrace.errors import FileUnusable, MediaFailed, MillraceError, NetworkError, StorageRefused
-from millrace.models import Media, Status, Update, UploadedPart, UploadSession
-from millrace.parts import PartRange, Source, content_type_of, cut, read_part
-from millrace.signing import PartUrls
-from millrace.storage import Transient, UrlRefused
+from millrace.checksums import ChecksumAlgorithm, checksum_of_file, encoded
+from millrace.errors import (
+    FileUnusable,
+    LimitReached,
+    MediaFailed,
+    MillraceError,
+    NotFound,
+    Refused,
+    StorageRefused,
+)
+from millrace.models import Media, SignedParts, Status, Update, UploadedPart
+from millrace.parts import Source, content_type_of
+from millrace.state import NoState, StateStore, UploadRequest, UploadState, state_file
 from millrace.trace import new_traceparent
+from millrace.transfer import OnProgress, Transfer, first_error_alone
 
-DEFAULT_PARALLEL = 4
+DEFAULT_PARALLEL: Final = 4
 """Parts in flight at once."""
 
-_FRESH_URLS = 3  # a URL refused more often than this is not refused for its age
-OnProgress = Callable[[int, int], None]
-"""Called with the bytes sent so far and the bytes in all; the first falls when a part has to be sent again."""
+SMALL_BYTES: Final = 10 << 20
+"""Up to this size a file's checksum is computed before its upload begins: one call less, and most take a single PUT."""
+
+_NO_URLS: Final = SignedParts((), datetime.fromtimestamp(0, UTC))
 
 
 async def upload(
@@ -36,6 +49,9 @@ async def upload(
     *,
     content_type: str | None = None,
     parallel: int = DEFAULT_PARALLEL,
+    checksum: ChecksumAlgorithm | None = ChecksumAlgorithm.CRC32C,
+    state_dir: str | PathLike[str] | None = None,
+    resume: bool = True,
     on_progress: OnProgress | None = None,
     traceparent: str | None = None,
 ) -> Media:
@@ -44,9 +60,13 @@ async def upload(
     Args:
         client: one user at one gateway.
         path: the file; it must not change meanwhile.
-        content_type: `image/…` or `video/…`; guessed from the name when left out.
+        content_type: `image/…`, `video/…`, or `application/octet-stream` for unknown; left out, the name tells.
         parallel: parts in flight at once, at least 1.
-        on_progress: told of every piece sent.
+        checksum: what storage verifies every part by, and the service the whole file; None for neither.
+        state_dir: folder for a small state file while the upload is not complete; an upload of the same, unchanged file
+            that was interrupted goes on from it. None keeps none.
+        resume: whether to go on; False gives the interrupted upload up and begins anew.
+        on_progress: told of every piece sent, first of what storage holds already.
         traceparent: joins the upload to a trace; a new one is begun when left out.
 
     Returns:
@@ -54,6 +74,8 @@ async def upload(
 
     Raises:
         FileUnusable: missing, empty, of unknown type, or changed meanwhile.
+        AlreadyUploading: another process uploads this file, with the same folder for state files.
+        StateUnusable: the folder for state files cannot be used.
         ProblemError: the gateway refused; its subclasses say why.
         StorageRefused: object storage refused a part for good.
         NetworkError: gateway or storage could not be reached, after every retry.
@@ -61,18 +83,16 @@ async def upload(
     path = Path(path)
     source = await asyncio.to_thread(Source.of, path)
     content_type = content_type or content_type_of(path)
-    traceparent = traceparent or new_traceparent()
-    session = await client.initiate(
-        filename=path.name,
-        content_type=content_type,
-        size_bytes=source.size_bytes,
-        idempotency_key=str(uuid4()),
-        traceparent=traceparent,
+    is_small = checksum is not None and source.size_bytes <= SMALL_BYTES
+    whole = await checksum_of_file(source, checksum) if checksum and is_small else None
+    request = UploadRequest(
+        _sendable_name(path), content_type, source.size_bytes, checksum, encoded(whole) if whole else None
     )
-    transfer = _Transfer(client, source, session, traceparent, on_progress)
-    async with _aborted_when_hopeless(client, session.media_id, traceparent):
-        sent = await transfer.send(already=(), parallel=parallel)
-    return await client.complete(session.media_id, sent, traceparent=traceparent)
+    with _store_for(client, source, state_dir) as store:
+        one = _Upload(
+            client, source, request, checksum, whole, store, parallel, on_progress, traceparent or new_traceparent()
+        )
+        return await one.media(resume=resume)
 
 
 async def wait_until_published(
@@ -94,117 +114,160 @@ async def wait_until_published(
     return last.media
 
 
-@dataclass(slots=True)
-class _Transfer:
-    """The parts of one file on their way to storage."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An upload that takes parts, and those that storage holds of it."""
+
+    state: UploadState
+    part_size_bytes: int
+    first_window: SignedParts
+    held: tuple[UploadedPart, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """One file's way to a media. At whatever step it is killed, the next run finds in the state where to go on."""
 
     client: Client
     source: Source
-    session: UploadSession
-    traceparent: str
+    request: UploadRequest
+    algorithm: ChecksumAlgorithm | None
+    whole: bytes | None
+    store: StateStore
+    parallel: int
     on_progress: OnProgress | None
-    sent_bytes: int = 0
+    traceparent: str
 
-    async def send(self, *, already: Collection[UploadedPart], parallel: int) -> list[UploadedPart]:
-        """Sends every part that storage does not hold yet.
+    async def media(self, *, resume: bool) -> Media:
+        """The media: of the upload that an earlier run left, if it can go on, or else of a new one."""
+        former = await asyncio.to_thread(self.store.load)
+        if former and not (resume and former.request == self.request):
+            await self._give_up(former.media_id)
+            former = None
+        media = await self._outcome_of(former) if former else None
+        if media is None:
+            opened = await self._reopened(former) if former else None
+            media = await self._sent(opened or await self._opened(UploadState(self.request)))
+        await asyncio.to_thread(self.store.clear)
+        return media
 
-        Args:
-            already: parts that storage confirmed earlier; they are not sent again.
-            parallel: parts in flight at once.
+    async def _outcome_of(self, former: UploadState) -> Media | None:
+        """The media of an upload that an earlier run completed, or began to; None where it did not come so far."""
+        try:
+            if former.parts:
+                return await self._completed(former)
+        except LimitReached:
+            raise
+        except Refused:  # the upload itself says in the next step what is possible
+            pass
+        if not former.media_id:
+            return None
+        with contextlib.suppress(NotFound):
+            media = await self.client.get(former.media_id, traceparent=self.traceparent)
+            if media.status in {Status.PROCESSING, Status.PUBLISHED}:
+                return media
+        return None
 
-        Returns:
-            All parts of the file, those of `already` included.
-        """
-        stored = {part.part_number: part for part in already}
-        ranges = cut(self.source.size_bytes, self.session.part_size_bytes)
-        pending = [part for part in ranges if part.part_number not in stored]
-        self._count(sum(part.size_bytes for part in already))
-        urls = PartUrls(
-            self.client,
-            self.session.media_id,
-            [part.part_number for part in pending],
-            self.session.first_window,
+    async def _reopened(self, former: UploadState) -> _Opened | None:
+        """The upload of an earlier run with what storage confirms of it; None where it is over."""
+        if not former.media_id:
+            former = (await self._opened(former)).state
+        try:
+            stored = await self.client.list_parts(former.media_id, traceparent=self.traceparent)
+        except NotFound:
+            return None
+        except Refused as refusal:
+            if refusal.kind == "upload-completing":
+                raise
+            return None
+        return _Opened(former, stored.part_size_bytes, _NO_URLS, stored.parts)
+
+    async def _opened(self, state: UploadState) -> _Opened:
+        """A new upload, or the one that was begun under the state's key; the key is on disk before it is used."""
+        await asyncio.to_thread(self.store.save, state)
+        session = await self.client.initiate(
+            filename=self.request.filename,
+            content_type=self.request.content_type,
+            size_bytes=self.request.size_bytes,
+            checksum_algorithm=self.algorithm,
+            checksum=self.request.checksum,
+            idempotency_key=state.initiate_key,
             traceparent=self.traceparent,
         )
-        queue = iter(pending)
-        with _first_error_alone():
-            async with asyncio.TaskGroup() as group:
-                senders = [group.create_task(self._send_from(queue, urls)) for _ in range(min(parallel, len(pending)))]
-        return [*stored.values(), *(part for sender in senders for part in sender.result())]
+        state = replace(state, media_id=session.media_id)
+        await asyncio.to_thread(self.store.save, state)
+        return _Opened(state, session.part_size_bytes, session.first_window)
 
-    async def _send_from(self, queue: Iterator[PartRange], urls: PartUrls) -> list[UploadedPart]:
-        """Sends parts one after the other until the queue, which several senders share, is empty."""
-        sent = []
-        for part in queue:
-            etag = await self._send_part(part, urls)
-            urls.done(part.part_number)
-            sent.append(UploadedPart(part.part_number, etag, part.size_bytes))
-        return sent
+    async def _sent(self, opened: _Opened) -> Media:
+        """Sends what storage does not hold, and completes."""
+        transfer = Transfer(
+            self.client,
+            self.source,
+            opened.state.media_id,
+            opened.part_size_bytes,
+            algorithm=self.algorithm,
+            first_window=opened.first_window,
+            traceparent=self.traceparent,
+            on_progress=self.on_progress,
+        )
+        if self.whole and self.source.size_bytes <= opened.part_size_bytes:
+            transfer.knows(1, self.whole)
+        async with self._aborted_when_hopeless(opened.state.media_id):
+            with first_error_alone():
+                async with asyncio.TaskGroup() as group:
+                    whole = group.create_task(self._whole_sha256())
+                    sending = group.create_task(transfer.send(opened.held, parallel=self.parallel))
+        checksum = self.whole or whole.result()
+        if self.algorithm is ChecksumAlgorithm.CRC32C:
+            checksum = transfer.whole_crc32c()
+        state = replace(opened.state, parts=tuple(sending.result()), checksum=encoded(checksum) if checksum else None)
+        await asyncio.to_thread(self.store.save, state)
+        return await self._completed(state)
 
-    async def _send_part(self, part: PartRange, urls: PartUrls) -> str:
-        """Sends one part until storage confirms it; returns its entity tag."""
-        backoff = self.client.storage.backoff
-        failures = refusals = 0
-        while True:
-            url = await urls.url_of(part.part_number)
-            try:
-                return await self._try_part(part, url)
-            except UrlRefused as error:
-                refusals += 1
-                if refusals > _FRESH_URLS:
-                    raise StorageRefused(
-                        f"object storage refuses every URL of part {part.part_number}: {error}", status=403, code=""
-                    ) from error
-                urls.refuse(part.part_number, url)
-            except Transient as error:
-                failures += 1
-                if failures >= backoff.attempts:
-                    raise NetworkError(f"object storage does not take part {part.part_number}: {error}") from error
-                await backoff.pause(failures, at_least_s=error.wait_s)
+    async def _whole_sha256(self) -> bytes | None:
+        """No way leads from the parts' SHA-256 to the whole's: the file is read once more, beside the sending."""
+        if self.algorithm is ChecksumAlgorithm.SHA256 and self.whole is None:
+            return await checksum_of_file(self.source, self.algorithm)
+        return None
 
-    async def _try_part(self, part: PartRange, url: str) -> str:
-        """Sends one part once; what a failed try had counted is taken back."""
-        counted_bytes = 0
+    async def _completed(self, state: UploadState) -> Media:
+        return await self.client.complete(
+            state.media_id,
+            state.parts,
+            checksum=state.checksum,
+            idempotency_key=state.complete_key,
+            traceparent=self.traceparent,
+        )
 
-        async def counted() -> AsyncGenerator[bytes, None]:
-            nonlocal counted_bytes
-            async with contextlib.aclosing(read_part(self.source, part)) as pieces:
-                async for piece in pieces:
-                    yield piece
-                    counted_bytes += len(piece)
-                    self._count(len(piece))
+    async def _give_up(self, media_id: str) -> None:
+        """Lets storage drop what it holds, as far as that can be reached; the service drops it later anyway."""
+        if media_id:
+            with contextlib.suppress(MillraceError):
+                await self.client.abort(media_id, traceparent=self.traceparent)
+        await asyncio.to_thread(self.store.clear)
 
+    @contextlib.asynccontextmanager
+    async def _aborted_when_hopeless(self, media_id: str) -> AsyncIterator[None]:
+        """Gives the upload up when it can never be finished.
+
+        After a lost network or an interruption it stays open instead: what storage confirmed is still good.
+        """
         try:
-            return await self.client.storage.put(url, counted(), part.size_bytes)
-        except BaseException:
-            self._count(-counted_bytes)
+            yield
+        except (FileUnusable, StorageRefused):
+            await self._give_up(media_id)
             raise
-
-    def _count(self, more_bytes: int) -> None:
-        self.sent_bytes += more_bytes
-        if self.on_progress:
-            self.on_progress(self.sent_bytes, self.source.size_bytes)
-
-
-@contextlib.asynccontextmanager
-async def _aborted_when_hopeless(client: Client, media_id: str, traceparent: str) -> AsyncIterator[None]:
-    """Lets storage drop what it holds when the upload can never be finished.
-
-    After a lost network or an interruption it stays open instead: what storage confirmed is still good.
-    """
-    try:
-        yield
-    except (FileUnusable, StorageRefused):
-        with contextlib.suppress(MillraceError):
-            await client.abort(media_id, traceparent=traceparent)
-        raise
 
 
 @contextlib.contextmanager
-def _first_error_alone() -> Iterator[None]:
-    """Raises the first error of a task group as itself: the others were only cancelled because of it."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        first = group.exceptions[0]
-        raise first from first.__cause__
+def _store_for(client: Client, source: Source, state_dir: str | PathLike[str] | None) -> Iterator[StateStore]:
+    if state_dir is None:
+        yield NoState()
+        return
+    with state_file(Path(state_dir), client.base_url, source) as store:
+        yield store
+
+
+def _sendable_name(path: Path) -> str:
+    """The file's name as text; bytes of it that are no text become replacement characters."""
+    return os.fsencode(path.name).decode("utf-8", "replace")

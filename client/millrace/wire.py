@@ -106,7 +106,7 @@ class Wire:
                 if response.is_success:
                     return _object_of(response)
                 failures += 1
-                if response.status_code not in TRANSIENT or failures >= self._attempts:
+                if not _is_transient(response) or failures >= self._attempts:
                     raise _error_of(response)
                 wait_s = retry_after_s(response)
             await self._backoff.pause(failures, at_least_s=wait_s)
@@ -120,9 +120,21 @@ class Wire:
         await self._http.aclose()
 
     @property
+    def base_url(self) -> str:
+        """The gateway's URL, without a slash at its end."""
+        return str(self._http.base_url).rstrip("/")
+
+    @property
     def _attempts(self) -> int:
         """Tries of one call: as many as asked for, once it is known that a gateway is there."""
         return self._backoff.attempts if self._has_answered else min(_FIRST_ATTEMPTS, self._backoff.attempts)
+
+
+def _is_transient(response: httpx.Response) -> bool:
+    """Whether the same request may succeed: by its status, or because a conflict says so itself (one in flight)."""
+    if response.status_code == 409:
+        return problem_from(response).extra.get("retryable") is True
+    return response.status_code in TRANSIENT
 
 
 def reason_of(error: Exception) -> str:

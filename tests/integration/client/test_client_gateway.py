@@ -68,7 +68,7 @@ async def test_what_storage_holds_is_what_was_sent(alice: Client) -> None:
     async def rest() -> AsyncGenerator[bytes, None]:
         yield CONTENT[4 * PART_BYTES :]
 
-    etag = await alice.storage.put(last.url, rest(), last.size_bytes)
+    etag = await alice.storage.put(last, rest())
     held = await alice.list_parts(session.media_id)
     assert [(part.part_number, part.etag, part.size_bytes) for part in held.parts] == [(5, etag, last.size_bytes)]
     assert (held.part_size_bytes, held.part_count) == (PART_BYTES, 5)

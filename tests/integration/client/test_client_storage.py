@@ -2,18 +2,18 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from millrace import Backoff, StorageRefused
+from millrace import Backoff, ChecksumAlgorithm, PresignedPart, StorageRefused
 from millrace.parts import PIECE_BYTES, PartRange, Source, read_part
-from millrace.storage import Storage, Transient, UrlRefused
+from millrace.storage import AlreadyThere, Damaged, Storage, Transient, UrlRefused
 from services.runtime.blobs import Blobs
 
 BUCKET = "originals"
@@ -29,9 +29,12 @@ class Multipart:
     key: str
     upload_id: str
 
-    async def sign(self, size_bytes: int, *, expires_in: timedelta = HOUR) -> str:
-        signed = self.blobs.sign_parts(BUCKET, self.key, self.upload_id, {1: {"content-length": str(size_bytes)}}, expires_in=expires_in)
-        return signed[1]
+    async def sign(
+        self, size_bytes: int, *, expires_in: timedelta = HOUR, headers: Mapping[str, str] | None = None
+    ) -> PresignedPart:
+        bound = {**(headers or {}), "content-length": str(size_bytes)}
+        signed = self.blobs.sign_parts(BUCKET, self.key, self.upload_id, {1: bound}, expires_in=expires_in)
+        return PresignedPart(1, signed[1], size_bytes, headers or {})
 
     async def held(self) -> list[tuple[int, str, int]]:
         parts = await self.blobs.list_parts(BUCKET, self.key, self.upload_id)
@@ -80,7 +83,7 @@ async def test_a_part_read_from_disk_arrives_whole(multipart: Multipart, puts: S
     content = os.urandom(3 + PART_BYTES + 10)
     path.write_bytes(content)
     part = PartRange(1, 3, PART_BYTES)
-    etag = await puts.put(await multipart.sign(PART_BYTES), read_part(Source.of(path), part), PART_BYTES)
+    etag = await puts.put(await multipart.sign(PART_BYTES), read_part(Source.of(path), part))
     assert await multipart.held() == [(1, etag, PART_BYTES)]
     await multipart.complete()
     assert await multipart.blobs.get(BUCKET, multipart.key) == content[3 : 3 + PART_BYTES]
@@ -88,23 +91,23 @@ async def test_a_part_read_from_disk_arrives_whole(multipart: Multipart, puts: S
 
 async def test_another_length_than_was_signed_is_refused(multipart: Multipart, puts: Storage) -> None:
     with pytest.raises(UrlRefused):
-        await puts.put(await multipart.sign(PART_BYTES), body(b"short"), 5)
+        await puts.put(replace(await multipart.sign(PART_BYTES), size_bytes=5), body(b"short"))
     assert await multipart.held() == []
 
 
 async def test_an_expired_url_is_told_from_other_refusals(multipart: Multipart, puts: Storage) -> None:
-    url = await multipart.sign(5, expires_in=timedelta(seconds=1))
+    part = await multipart.sign(5, expires_in=timedelta(seconds=1))
     await asyncio.sleep(2.1)
     with pytest.raises(UrlRefused):
-        await puts.put(url, body(b"12345"), 5)
+        await puts.put(part, body(b"12345"))
     assert await multipart.held() == []
 
 
 async def test_an_upload_that_is_gone_is_refused_for_good(multipart: Multipart, puts: Storage) -> None:
-    url = await multipart.sign(5)
+    part = await multipart.sign(5)
     await multipart.blobs.abort_multipart(BUCKET, multipart.key, multipart.upload_id)
     with pytest.raises(StorageRefused) as caught:
-        await puts.put(url, body(b"12345"), 5)
+        await puts.put(part, body(b"12345"))
     assert caught.value.code == "NoSuchUpload"
 
 
@@ -114,9 +117,9 @@ async def test_a_connection_cut_in_the_middle_of_a_part_is_worth_another_try(
     path = tmp_path / "clip.mp4"
     path.write_bytes(os.urandom(PART_BYTES))
     part = PartRange(1, 0, PART_BYTES)
-    url = await multipart.sign(PART_BYTES)
+    signed = await multipart.sign(PART_BYTES)
     async with cut_off(after_bytes=2 * PIECE_BYTES) as cut_url:
         with pytest.raises(Transient):
-            await puts.put(cut_url, read_part(Source.of(path), part), PART_BYTES)
-    etag = await puts.put(url, read_part(Source.of(path), part), PART_BYTES)
+            await puts.put(replace(signed, url=cut_url), read_part(Source.of(path), part))
+    etag = await puts.put(signed, read_part(Source.of(path), part))
     assert await multipart.held() == [(1, etag, PART_BYTES)]

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from millrace import (
+    AlreadyUploading,
     Client,
     FileUnusable,
     LimitReached,
@@ -16,13 +17,18 @@ from millrace import (
     NetworkError,
     NotAuthenticated,
     NotFound,
+    QuotaExceeded,
     Refused,
     ServiceFault,
+    StateUnusable,
     StorageRefused,
     UnexpectedAnswer,
     cli,
 )
-from tests.unit.client.fakes import MEDIA_ID, FakeService, media_json, problem
+from millrace.parts import Source
+from millrace.report import word_for
+from millrace.state import state_file
+from tests.unit.client.fakes import HASTY, MEDIA_ID, FakeService, media_json, problem
 
 
 @pytest.fixture
@@ -31,6 +37,15 @@ def service(monkeypatch: pytest.MonkeyPatch) -> FakeService:
     fake = FakeService()
     monkeypatch.setattr(cli, "Client", lambda url, token: fake.client())
     return fake
+
+
+@pytest.fixture(autouse=True)
+def state_dir(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the command remembers unfinished uploads: not where the developer's own does."""
+    folder = tmp_path_factory.mktemp("home") / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    monkeypatch.delenv("MILLRACE_STATE_DIR", raising=False)
+    return folder / "millrace"
 
 
 @pytest.fixture
@@ -70,10 +85,65 @@ def test_json_has_one_object_a_file_and_nothing_else_on_standard_output(service:
     assert result.exit_code == cli.USAGE
 
 
-def test_a_file_that_cannot_be_used_is_named_once(service: FakeService, tmp_path: Path) -> None:
-    result = run("upload", str(tmp_path))
+@pytest.mark.parametrize(("name", "words"), [("", "holds no images or videos"), ("x.mp4", "no such file or directory")])
+def test_a_file_that_cannot_be_used_is_named_once(service: FakeService, tmp_path: Path, name: str, words: str) -> None:
+    result = run("upload", str(tmp_path / name))
     assert (result.exit_code, service.requests) == (cli.USAGE, [])
-    assert result.stderr.splitlines()[-1] == f"millrace: {tmp_path}: is a directory"
+    assert result.stderr.splitlines()[-1] == f"millrace: {tmp_path / name}: {words}"
+
+
+def test_a_folder_is_uploaded_with_all_below_it_and_what_was_passed_over_is_counted(
+    service: FakeService, tmp_path: Path
+) -> None:
+    for name in ("b.jpg", "sub/a.png", "notes.txt", ".c.jpg", "d.gif"):
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"1234")
+    result = run("upload", "--json", "--exclude", "*.gif", str(tmp_path))
+    assert result.exit_code == 0
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == [
+        str(tmp_path / "b.jpg"),
+        str(tmp_path / "sub" / "a.png"),
+    ]
+    assert "millrace: skipped 1 hidden, 1 excluded, 1 of other types\n" in result.stderr
+
+
+def test_what_was_interrupted_goes_on_from_the_state_directory(
+    service: FakeService, clip: Path, state_dir: Path
+) -> None:
+    service.statuses = None
+    service.faults["PUT 3"] = [httpx.ConnectError("no route")] * HASTY.attempts
+    assert run("upload", str(clip)).exit_code == cli.NETWORK
+    assert len([*state_dir.glob("*.json")]) == 1
+    assert run("upload", str(clip)).exit_code == 0
+    assert (len(service.uploads), max(service.uploads[MEDIA_ID].puts.values())) == (1, 1)
+    assert [*state_dir.iterdir()] == []
+
+
+def test_no_state_remembers_nothing(service: FakeService, clip: Path, state_dir: Path) -> None:
+    service.faults["PUT 3"] = [httpx.ConnectError("no route")] * HASTY.attempts
+    assert run("upload", "--no-state", str(clip)).exit_code == cli.NETWORK
+    assert not state_dir.exists()
+
+
+def test_a_file_that_another_process_uploads_has_a_code_of_its_own(
+    service: FakeService, clip: Path, state_dir: Path
+) -> None:
+    with state_file(state_dir, "https://gateway.test", Source.of(clip)):
+        result = run("upload", "--json", str(clip))
+    assert result.exit_code == cli.BUSY
+    assert json.loads(result.stdout)["error"]["kind"] == "busy"
+
+
+def test_a_state_directory_that_cannot_be_used_is_explained(service: FakeService, clip: Path) -> None:
+    result = run("upload", "--state-dir", str(clip / "state"), str(clip))
+    assert result.exit_code == cli.USAGE
+    assert "not a directory (see --state-dir and --no-state)" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("checksum", "algorithm"), [("crc32c", "CRC32C"), ("sha256", "SHA256"), ("none", None)])
+def test_the_checksum_is_chosen(service: FakeService, clip: Path, checksum: str, algorithm: str | None) -> None:
+    assert run("upload", "--checksum", checksum, str(clip)).exit_code == 0
+    assert service.asked("/initiate-upload")[0].get("checksum_algorithm") == algorithm
 
 
 def test_a_media_that_fails_ends_with_its_reason_in_one_line(service: FakeService, clip: Path) -> None:
@@ -184,7 +254,10 @@ def test_every_error_has_its_code() -> None:
         NotAuthenticated: (NotAuthenticated(type="t", title="t", status=401), 3),
         Refused: (Refused(type="t", title="t", status=400), 4),
         NotFound: (NotFound(type="t", title="t", status=404), 4),
-        LimitReached: (LimitReached(type="t", title="t", status=429), 4),
+        QuotaExceeded: (QuotaExceeded(type="t", title="t", status=413), 8),
+        LimitReached: (LimitReached(type="t", title="t", status=429), 8),
+        AlreadyUploading: (AlreadyUploading("x"), 7),
+        StateUnusable: (StateUnusable("x"), 2),
         StorageRefused: (StorageRefused("x", status=400, code=""), 4),
         MediaFailed: (MediaFailed(Media.from_json(media_json("failed"))), 5),
         NetworkError: (NetworkError("x"), 6),
@@ -194,6 +267,7 @@ def test_every_error_has_its_code() -> None:
     assert set(expected) == set(leaves(MillraceError))
     for error, code in expected.values():
         assert cli.code_for(error) == code
+        assert word_for(error) != "error"
 
 
 def leaves(kind: type[MillraceError]) -> list[type[MillraceError]]:
