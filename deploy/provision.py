@@ -44,7 +44,7 @@ class ProvisionSettings(BaseSettings):
     s3_delivery_bucket: str = "delivery"
     s3_cors_origins: str = Field(
         "*",
-        description="Origins whose pages may PUT, separated by spaces. An upload needs a presigned URL and no cookie, "
+        description="Origins whose pages may PUT and POST, separated by spaces. An upload needs a presigned URL and no cookie, "
         "so any origin is safe; name yours to keep other sites from using leaked URLs in a browser.",
     )
     edge_origin_secret: SecretStr | None = Field(
@@ -118,7 +118,8 @@ def _allow_uploads_from_browsers(s3: "S3Client", bucket: str, origins: list[str]
         CORSConfiguration={
             "CORSRules": [
                 {
-                    "AllowedMethods": ["PUT"],
+                    # PUT for parts and whole files, POST for the forms of upload widgets.
+                    "AllowedMethods": ["PUT", "POST"],
                     "AllowedOrigins": origins,
                     "AllowedHeaders": ["*"],
                     # A client needs the ETag to complete a multipart upload; Uppy reads Location as well.

@@ -139,6 +139,7 @@ class KeyedRequest:
                 fingerprint=self._fingerprint,
                 lease=_duration(self._terms.lease),
                 keep=_duration(self._terms.keep),
+                claim_id=str(uuid4()),
             ),
         )
 

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, NoReturn
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -94,6 +94,14 @@ def operation_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         refuse("operation_id", "is not one that was given out")
+
+
+def claim_id(text: str) -> UUID:
+    """Names a call that may be repeated; a fresh one where it has no name."""
+    try:
+        return UUID(text) if text else uuid4()
+    except ValueError:
+        refuse("claim_id", "must be a UUID")
 
 
 def fingerprint(value: bytes) -> bytes:

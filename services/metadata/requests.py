@@ -5,7 +5,6 @@ comes meanwhile is told to wait, and whoever comes with another request is refus
 its lease has run out, under the same operation, by which its effects are known.
 """
 
-import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -32,7 +31,14 @@ class Requests:
     store: Store
 
     async def begin(
-        self, user_id: UserId, idempotency_key: str, fingerprint: bytes, *, lease: timedelta, keep: timedelta
+        self,
+        user_id: UserId,
+        idempotency_key: str,
+        fingerprint: bytes,
+        *,
+        claim_id: UUID,
+        lease: timedelta,
+        keep: timedelta,
     ) -> Outcome:
         """Begins a request, or answers a repeat.
 
@@ -40,6 +46,7 @@ class Requests:
             user_id: who asks.
             idempotency_key: the client's.
             fingerprint: SHA-256 of what is asked.
+            claim_id: of this call; a repeat with the same one is answered as the first was.
             lease: how long the caller keeps repeats waiting.
             keep: how long the key is remembered.
 
@@ -48,7 +55,7 @@ class Requests:
             FailedPrecondition: the first request is under way.
         """
         operation_id = ids.new_id(shard_of_user(user_id))
-        fresh = Began(user_id, idempotency_key, fingerprint, operation_id, uuid.uuid4(), lease, keep)
+        fresh = Began(user_id, idempotency_key, fingerprint, operation_id, claim_id, lease, keep)
 
         async def work(transaction: Transaction) -> Outcome:
             if await transaction.requests.insert(fresh):
@@ -56,7 +63,7 @@ class Requests:
             known = await transaction.requests.lock(user_id, idempotency_key)
             if known is None:  # dropped between the two statements: nobody is at it
                 raise _in_flight(timedelta(0))
-            if known.claim_id == fresh.claim_id:  # our own, of a commit that was not answered
+            if known.claim_id == claim_id and known.answer is None:  # our own, of a commit or a call not answered
                 return Outcome(known.operation_id, None)
             if known.expired:
                 await transaction.requests.take(fresh)

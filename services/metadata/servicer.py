@@ -173,6 +173,7 @@ class MetadataServicer(MetadataServiceServicer):
             from_pb.user(request.user_id),
             from_pb.name("idempotency_key", request.idempotency_key, longest=255),
             from_pb.fingerprint(request.fingerprint),
+            claim_id=from_pb.claim_id(request.claim_id),
             lease=from_pb.duration("lease", request.lease, longest=MAX_LEASE),
             keep=from_pb.duration("keep", request.keep, longest=MAX_TIME_TO_LIVE),
         )

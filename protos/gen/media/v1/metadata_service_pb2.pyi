@@ -976,12 +976,15 @@ class BeginRequestRequest(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Who asks; keys of different users have nothing to do with each other."""
     idempotency_key: _builtins.str
     """The client's key, 1 to 255 characters."""
     fingerprint: _builtins.bytes
     """SHA-256 of method, path and body."""
+    claim_id: _builtins.str
+    """UUID of this call, so that a repeat after a lost reply recognises itself; empty for one that is never repeated."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """How long the first caller has, before a repeat may be carried out in its place."""
@@ -998,10 +1001,11 @@ class BeginRequestRequest(_message.Message):
         fingerprint: _builtins.bytes = ...,
         lease: _duration_pb2.Duration | None = ...,
         keep: _duration_pb2.Duration | None = ...,
+        claim_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "idempotency_key", b"idempotency_key", "keep", b"keep", "lease", b"lease", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_id", b"claim_id", "fingerprint", b"fingerprint", "idempotency_key", b"idempotency_key", "keep", b"keep", "lease", b"lease", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
