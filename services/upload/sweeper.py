@@ -18,9 +18,8 @@ from enum import Enum, auto
 from typing import Final
 
 import structlog
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from services.runtime import ids
+from services.runtime import ids, telemetry
 from services.runtime.errors import MillraceError, NotFound
 from services.upload import clearing
 from services.upload.completion import Completion
@@ -141,7 +140,7 @@ class Sweeper:
 
     async def sweep_due(self) -> int:
         """Looks after the sessions that are due, up to a batch; returns how many there were."""
-        with suppress_instrumentation():  # asked all the time; what is done then is traced
+        with telemetry.untraced():  # asked all the time; what is done then is traced
             due = await self._records.claim_sweeps(_BATCH, LEASE)
         slots = asyncio.Semaphore(_CONCURRENCY)
         async with asyncio.TaskGroup() as group:
@@ -165,7 +164,7 @@ class Sweeper:
         session, decision = sweep.session, decide(sweep, self._url_ttl)
         match decision.action:
             case Action.TAKE_IN:
-                with suppress_instrumentation():  # looked for all the time, found once
+                with telemetry.untraced():  # looked for all the time, found once
                     has_arrived = await self._storage.exists(session.incoming_key)
                 if has_arrived:
                     await self._completion.take_in(session)
@@ -177,7 +176,7 @@ class Sweeper:
                 await self._storage.delete(session.incoming_key)
             case Action.NOTHING:
                 pass
-        with suppress_instrumentation():
+        with telemetry.untraced():
             await self._records.finish_sweep(sweep, decision.again_in)
 
     async def abort_orphans(self) -> int:

@@ -57,7 +57,7 @@ def encode(frame: Frame) -> bytes:
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
-    """Reads one frame; None where the other side ended cleanly between two.
+    """Reads one frame; None where the other side ended between two: cleanly, or leaving unread what we sent.
 
     Raises:
         WireError: the bytes are no frame, or end inside one.
@@ -68,13 +68,13 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
         if error.partial:
             raise WireError("ended inside a frame") from error
         return None
-    except ConnectionResetError:
+    except ConnectionError:
         return None
     frame_type, head_length, body_length = _unpack(prefix)
     try:
         head = await reader.readexactly(head_length)
         body = await reader.readexactly(body_length)
-    except (asyncio.IncompleteReadError, ConnectionResetError) as error:
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise WireError("ended inside a frame") from error
     return Frame(frame_type, _head(head), body)
 
