@@ -1,10 +1,7 @@
 """The upload service through its gRPC door, on real storage and a real metadata service."""
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
-from unittest import mock
 
 import grpc
 import httpx
@@ -13,61 +10,17 @@ from grpc_health.v1 import health_pb2
 
 from media.v1 import media_pb2, metadata_service_pb2, upload_service_pb2
 from media.v1.metadata_service_pb2_grpc import MetadataServiceStub
-from media.v1.upload_service_pb2_grpc import UploadServiceStub
-from services.metadata import app as metadata
 from services.runtime import grpc_client
 from services.runtime.blobs import Blobs, Part
 from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.upload import app as upload
 from tests.env import Env
+from tests.integration.upload.calls import PART_BYTES, key_of
 
 if TYPE_CHECKING:
     from media.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
 
-PART_BYTES = 5 * 1024 * 1024
 DATA = os.urandom(PART_BYTES + 999)
-
-
-@pytest.fixture(scope="module")
-def env(infra: Env, database_url: str, unused_tcp_port_factory: Callable[[], int]) -> Env:
-    """Settings of both services."""
-    metadata_, upload_ = (f"127.0.0.1:{unused_tcp_port_factory()}" for _ in range(2))
-    return {
-        **infra,
-        "MILLRACE_DATABASE_URL": database_url,
-        "MILLRACE_METADATA_LISTEN": metadata_,
-        "MILLRACE_METADATA_TARGET": metadata_,
-        "MILLRACE_UPLOAD_LISTEN": upload_,
-        "MILLRACE_UPLOAD_TARGET": upload_,
-        "MILLRACE_UPLOAD_PART_SIZE_BYTES": str(PART_BYTES),
-    }
-
-
-@pytest.fixture(scope="module")
-async def channel(env: Env) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to the upload service."""
-    stop = asyncio.Event()
-
-    async def run() -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(metadata.serve(stop))
-            group.create_task(upload.serve(stop))
-
-    with mock.patch.dict(os.environ, env):
-        running = asyncio.create_task(run())
-        async with grpc_client.channel(env["MILLRACE_UPLOAD_TARGET"]) as opened:
-            async with asyncio.timeout(20):
-                await opened.channel_ready()
-                async with grpc_client.channel(env["MILLRACE_METADATA_TARGET"]) as behind:
-                    await behind.channel_ready()
-            yield opened
-        stop.set()
-        await running
-
-
-@pytest.fixture
-def stub(channel: grpc.aio.Channel) -> "UploadServiceAsyncStub":
-    return UploadServiceStub(channel)
 
 
 async def initiate(stub: "UploadServiceAsyncStub") -> upload_service_pb2.InitiateUploadResponse:
@@ -95,12 +48,6 @@ async def complete(
 ) -> media_pb2.Media:
     request = upload_service_pb2.CompleteUploadRequest(user_id="alice", media_id=media_id, parts=sent)
     return (await grpc_client.call(stub.CompleteUpload, request)).media
-
-
-def key_of(media_id: str) -> str:
-    """The original's key: the media's shard stands before its id."""
-    shard = int(media_id.replace("-", ""), 16) >> 64 & 0xFFF
-    return f"{shard:03x}/{media_id}/original"
 
 
 async def test_parts_add_up_and_the_original_is_what_was_sent(stub: "UploadServiceAsyncStub", storage: Blobs) -> None:
