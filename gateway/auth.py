@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.exceptions import PyJWTError
 
 from gateway.jwks import Jwks
@@ -24,7 +28,7 @@ LEEWAY_S: Final = 30
 _MAX_TOKEN_CHARS: Final = 8_192
 _MAX_USER_CHARS: Final = 128
 
-Key: TypeAlias = jwt.PyJWK | bytes
+Key: TypeAlias = jwt.PyJWK | EllipticCurvePublicKey | RSAPublicKey | Ed25519PublicKey | bytes
 KeySource: TypeAlias = Callable[[str], Awaitable[Key]]
 """Finds the key (from a set, or PEM) that a token names.
 
@@ -116,7 +120,10 @@ def from_key(key: Key) -> KeySource:
 def _from_file(path: Path | None) -> KeySource:
     if path is None:
         raise ValueError("no key file")
-    return from_key(path.read_bytes())
+    key = load_pem_public_key(path.read_bytes())  # once: PyJWT would parse the PEM again for every token
+    if not isinstance(key, EllipticCurvePublicKey | RSAPublicKey | Ed25519PublicKey):
+        raise ValueError(f"{path}: no key of an algorithm that is taken")
+    return from_key(key)
 
 
 def _user_of(subject: Any) -> str:
