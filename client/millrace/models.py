@@ -201,6 +201,7 @@ class Media:
         fraction: how much of the processing is done, 0 to 1.
         failure: set when, and only when, `status` is failed.
         playback: set when, and only when, `status` is published.
+        checksum: of the whole file in base64, once it was verified; empty where its owner gave none.
         watch_url: page that shows its progress, then plays it.
         trace_url: page of its trace; empty where the gateway names none.
         document: the gateway's whole JSON object, for scripts.
@@ -217,6 +218,7 @@ class Media:
     fraction: float
     failure: Failure | None
     playback: Playback | None
+    checksum: str
     watch_url: str
     trace_url: str
     trace_id: str
@@ -238,6 +240,7 @@ class Media:
             fraction=float(body.get("progress") or 0.0),
             failure=Failure(str(failure["reason"]), str(failure["message"])) if failure else None,
             playback=Playback.from_json(playback) if playback else None,
+            checksum=str((body.get("checksum") or {}).get("value") or ""),
             watch_url=str(links.get("watch") or ""),
             trace_url=str(links.get("trace") or ""),
             trace_id=str(body.get("trace_id") or ""),

@@ -15,6 +15,7 @@ from millrace import Backoff, ChecksumAlgorithm, PresignedPart, StorageRefused
 from millrace.parts import PIECE_BYTES, PartRange, Source, read_part
 from millrace.storage import AlreadyThere, Damaged, Storage, Transient, UrlRefused
 from services.runtime.blobs import Blobs
+from tests.unit.client.fakes import base64_of
 
 BUCKET = "originals"
 PART_BYTES = 5 << 20
@@ -123,3 +124,30 @@ async def test_a_connection_cut_in_the_middle_of_a_part_is_worth_another_try(
             await puts.put(replace(signed, url=cut_url), read_part(Source.of(path), part))
     etag = await puts.put(signed, read_part(Source.of(path), part))
     assert await multipart.held() == [(1, etag, PART_BYTES)]
+
+
+@pytest.mark.parametrize("algorithm", ChecksumAlgorithm)
+async def test_a_part_with_a_checksum_is_refused_when_other_bytes_arrive(
+    storage: Blobs, puts: Storage, algorithm: ChecksumAlgorithm
+) -> None:
+    key = f"000/{uuid4()}/original"
+    upload_id = await storage.create_multipart(BUCKET, key, content_type="video/mp4", algorithm=algorithm.value)
+    opened = Multipart(storage, key, upload_id)
+    right = bytes(range(256)) * 20
+    part = await opened.sign(len(right), headers={f"x-amz-checksum-{algorithm.lower()}": base64_of(algorithm, right)})
+    with pytest.raises(Damaged):
+        await puts.put(part, body(right[::-1]))
+    assert await opened.held() == []
+    etag = await puts.put(part, body(right))
+    assert await opened.held() == [(1, etag, len(right))]
+    await storage.abort_multipart(BUCKET, key, upload_id)
+
+
+async def test_a_put_of_a_whole_is_taken_once(storage: Blobs, puts: Storage) -> None:
+    key, headers = f"000/{uuid4()}/original", {"If-None-Match": "*"}
+    bound = {"content-length": "5", "if-none-match": "*"}
+    part = PresignedPart(1, storage.sign_put(BUCKET, key, bound, expires_in=HOUR), 5, headers)
+    etag = await puts.put(part, body(b"12345"))
+    with pytest.raises(AlreadyThere):
+        await puts.put(part, body(b"54321"))
+    assert (await storage.head(BUCKET, key)).etag == etag
