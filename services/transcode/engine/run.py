@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -262,7 +263,7 @@ class _Child:
 
     started_unix_ns: int
     stall_s: float
-    process: asyncio.subprocess.Process
+    process: subprocess.Popen[bytes]
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     tail: _Tail
@@ -319,7 +320,7 @@ class _Child:
         self.waited_s = 0.0
 
     async def _crash(self) -> EngineCrashed:
-        code = await self.process.wait()
+        code = await asyncio.to_thread(self.process.wait)
         if code >= 0:
             return EngineCrashed(f"the child exited with code {code}", self.tail.text)
         name = signal.Signals(-code).name
@@ -341,10 +342,15 @@ async def _child(limits: Limits) -> AsyncIterator[_Child]:
         noise = stack.enter_context(os.fdopen(noise_fd, "wb", buffering=0))
         tail_transport, tail = await loop.connect_read_pipe(_Tail, os.fdopen(tail_fd, "rb", buffering=0))
         stack.callback(tail_transport.close)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-P", "-s", "-m", "services.transcode.engine.child", str(theirs.fileno()), str(os.getpid())),
-            stdin=asyncio.subprocess.DEVNULL,
+        # Not by the event loop: uvloop runs Python's at-fork hooks between fork and exec, and with the threads of gRPC
+        # and of the trace exporter that ended every fourth child by SIGSEGV. Nor in a thread: the kernel ends a child
+        # that asked to die with its parent when the thread ends that started it.
+        process = subprocess.Popen(  # noqa: ASYNC220
+            [
+                *(sys.executable, "-P", "-s", "-m", "services.transcode.engine.child"),
+                *(str(theirs.fileno()), str(os.getpid())),
+            ],
+            stdin=subprocess.DEVNULL,
             stdout=noise,  # what libraries print never meets the protocol
             stderr=noise,
             pass_fds=(theirs.fileno(),),
@@ -358,10 +364,9 @@ async def _child(limits: Limits) -> AsyncIterator[_Child]:
         yield _Child(started_unix_ns, limits.stall_s, process, reader, writer, tail)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.kill()
-    await process.wait()
+async def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    await asyncio.to_thread(process.wait)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

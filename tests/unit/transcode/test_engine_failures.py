@@ -170,6 +170,39 @@ def test_a_killed_parent_leaves_no_child() -> None:
     assert not is_alive(child)
 
 
+BUSY_PARENT = """
+    import asyncio, os
+    import uvloop
+    from services.transcode.engine.limits import Limits
+    from services.transcode.engine.run import probe
+    from services.transcode.source import RejectedSource
+
+    class Text:
+        size_bytes = 1000
+
+        async def read(self, offset, length):
+            return b"a" * length
+
+    async def main():
+        try:
+            await probe(Text(), Limits())
+        except RejectedSource as verdict:
+            print(verdict.reason_code)
+
+    # Threads that the parent has and the child has not make such hooks crash; this one always does.
+    os.register_at_fork(after_in_child=lambda: os._exit(1))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+"""
+
+
+def test_nothing_of_its_parent_runs_in_a_child_before_it_is_one() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", textwrap.dedent(BUSY_PARENT)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.stdout.strip() == "not_media", done.stderr
+
+
 async def rejection_of(data: bytes, limits: Limits = LIMITS) -> RejectedSource:
     with pytest.raises(RejectedSource) as rejection:
         await probe(BytesSource(data), limits)

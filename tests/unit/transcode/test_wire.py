@@ -37,6 +37,13 @@ async def test_a_clean_end_is_no_frame() -> None:
     assert read_frame_from(io.BytesIO(b"")) is None
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(), BrokenPipeError()])
+async def test_a_child_that_ends_before_it_has_read_is_an_end_all_the_same(error: Exception) -> None:
+    reader = asyncio.StreamReader()
+    reader.set_exception(error)
+    assert await read_frame(reader) is None
+
+
 @pytest.mark.parametrize("length", [1, 8, 12, len(BYTES) - 1])
 async def test_an_end_inside_a_frame_is_an_error(length: int) -> None:
     with pytest.raises(WireError, match="inside a frame"):
