@@ -32,6 +32,8 @@ LEASE: Final = timedelta(seconds=60)
 
 _BATCH: Final = 100
 _CONCURRENCY: Final = 8
+_ASKED_AT_ONCE: Final = 1_000
+"""What the metadata service takes in one question; pages of storage may be longer, SeaweedFS's are of ten thousand."""
 _AGAIN_MIN: Final = timedelta(seconds=1)
 _AGAIN_MAX: Final = timedelta(seconds=30)
 _GRACE: Final = timedelta(hours=1)
@@ -198,11 +200,17 @@ class Sweeper:
             for pending in old
             if (media_id := _media_of(pending.key)) is not None
         }
-        orphans = set(await self._records.orphans(list(named))) if named else set()
+        orphans = await self._orphans_among([*named])
         # What has a key of another form is nobody's: nothing of ours begins such.
         strangers = [pending for pending in old if _media_of(pending.key) is None]
         doomed = [*strangers, *(pending for name, pending in named.items() if name in orphans)]
         return sum([await self._abort(pending) for pending in doomed])
+
+    async def _orphans_among(self, named: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        orphans: set[tuple[str, str]] = set()
+        for start in range(0, len(named), _ASKED_AT_ONCE):
+            orphans |= set(await self._records.orphans(named[start : start + _ASKED_AT_ONCE]))
+        return orphans
 
     async def _abort(self, pending: PendingUpload) -> bool:
         """One orphan: that storage does not let go of it spares none of the others."""

@@ -276,6 +276,8 @@ class FakeRecords:
         self.finished.append((sweep.session.media_id, again_in))
 
     async def orphans(self, stored: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        if len(stored) > 1_000:
+            raise InvalidArgument("ask for up to 1000 uploads at once")
         self.asked_orphans += stored
         return [pair for pair in stored if pair not in self.known]
 

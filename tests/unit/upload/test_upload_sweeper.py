@@ -333,6 +333,12 @@ class TestOrphans:
         aborted, _ = await self.aborted(orphans[:3], orphans[3:6], [], orphans[6:])
         assert aborted == {orphan.key for orphan in orphans}
 
+    async def test_a_page_that_is_longer_than_a_question_may_be_is_asked_for_in_several(self) -> None:
+        orphans = [self.pending() for _ in range(2_001)]
+        aborted, records = await self.aborted(orphans)
+        assert aborted == {orphan.key for orphan in orphans}
+        assert len(records.asked_orphans) == len(orphans)
+
     @pytest.mark.parametrize(
         "key",
         [
