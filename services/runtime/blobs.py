@@ -10,6 +10,8 @@ Caveats of stores that were met: after a part is sent again, SeaweedFS lists it 
 CompleteMultipartUpload may answer 200 with an error inside (botocore raises it as an error); a repeat of it may answer
 200 again or NoSuchUpload, so that only a HEAD of the object tells; ListParts does not tell checksums. A checksum of
 the whole object is kept where parts are joined for CRC-32C; joined SHA-256 wants every part's checksum said again.
+SeaweedFS lists multipart uploads by identifier rather than by key, up to ten thousand at a time where no size of a
+page is asked for, and tells no key to go on from: the identifier alone is its marker.
 
 boto3 blocks, hence every call runs in a thread. Bytes and questions have threads of their own, so that storage which
 takes connections and says nothing does not hold up the quick calls. Signing needs neither storage nor boto3.
