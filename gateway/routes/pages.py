@@ -1,4 +1,4 @@
-"""The pages: a landing page, the upload page, the watch page, the API reference. Plain files; what they show comes from the API."""
+"""The pages: landing, upload, watch, API reference. Plain files; what they show comes from the API."""
 
 from pathlib import Path
 from typing import Final

@@ -1,41 +1,23 @@
 """A real browser opens the pages that people see."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 import millrace
 from deploy.local.stack import Stack
 from tests.env import Env
+from tests.journey.browser import chromium
 from tests.journey.conftest import Journey
+
+__all__ = ["chromium"]
 
 pytestmark = [pytest.mark.journey, pytest.mark.browser]
 
-ARGUMENTS = [
-    "--no-sandbox",  # Chromium refuses root without it
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
 SOON_MS = 30_000
-
-
-@pytest.fixture(scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not found:
-        pytest.skip("NO BROWSER WAS FOUND: nothing has shown that the pages work. Install Chromium and run again.")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture
@@ -148,7 +130,7 @@ async def test_the_trace_page_shows_the_way(env: Env, video: Journey, page: Page
         await expect(page.get_by_text(text, exact=True).first).to_be_attached(timeout=SOON_MS)
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/upload"])
 async def test_the_other_pages_load(env: Env, page: Page, path: str) -> None:
     answer = await page.goto(f"{env['MILLRACE_GATEWAY_URL']}{path}")
     assert answer is not None

@@ -7,7 +7,7 @@ import { token } from "./api.js";
 import { byId, bytes, percent, show } from "./dom.js";
 import { Announcer } from "./uploads/announcer.js";
 import { Following } from "./uploads/following.js";
-import { List, summaryOf } from "./uploads/list.js";
+import { List } from "./uploads/list.js";
 import { isSameFile } from "./uploads/plan.js";
 import { Queue } from "./uploads/queue.js";
 import * as session from "./uploads/session.js";
@@ -16,7 +16,7 @@ import { Store } from "./uploads/store.js";
 
 const main = byId("main");
 const announcer = new Announcer(byId("announcement"));
-const queue = new Queue(await Store.open(), new Following());
+const queue = new Queue(new Store(), new Following());
 let owner = null;
 
 // Who uploads
@@ -28,11 +28,11 @@ function askForToken(text) {
   byId("token").focus();
 }
 
-/** Goes on with the token of this tab. Another person's token gets a page of its own: this one has somebody's files on it. */
+/** Goes on with the token of this tab. Another person's token gets a fresh page: this one has begun somebody's uploads. */
 async function signIn() {
   if (!token.get()) return askForToken("Paste a token of yours here. It stays in this tab.");
   const subject = token.subject();
-  if (owner !== null && owner !== subject) return location.reload();
+  if (owner !== null && owner !== subject && queue.uploads.some((one) => one.record.mediaId)) return location.reload();
   owner = subject;
   show(byId("sign-in"), false);
   main.dataset.state = "ready";
@@ -137,7 +137,7 @@ const acts = {
     again();
   },
 };
-new List(queue, (what, upload) => acts[what](upload));
+new List(queue, (what, upload) => acts[what](upload), sayQuarters);
 
 let lacking = null; // the upload that a file is being chosen for
 
@@ -167,12 +167,18 @@ function confirmed(upload) {
   });
 }
 
+/** The button that was pressed goes; the one that takes its place has the focus from now on. */
+function pass(id) {
+  show(byId(id));
+  byId(id).focus();
+}
+
 byId("pause-all").addEventListener("click", () => {
   for (const one of queue.uploads) if ((one.isStarted && one.state !== "finishing") || one.state === "waiting") queue.pause(one);
-  byId("choose").focus();
+  pass("resume-all");
 });
 byId("resume-all").addEventListener("click", async () => {
-  byId("choose").focus();
+  pass("pause-all");
   for (const one of queue.uploads) if (one.state === "paused" || (one.state === "file" && one.record.handle)) await queue.resume(one);
 });
 byId("clear").addEventListener("click", () => {
@@ -190,12 +196,12 @@ queue.addEventListener("settled", ({ detail: upload }) => {
 });
 
 let quarter = 0;
-queue.addEventListener("change", () => {
-  const { fraction, isUnderWay, title } = summaryOf(queue.uploads, Date.now());
+
+function sayQuarters({ fraction, isUnderWay, title }) {
   const now = isUnderWay ? Math.floor(fraction * 4) : 0;
   if (now > quarter && now < 4) announcer.say(`${title}, ${percent(fraction)}.`);
   quarter = now;
-});
+}
 
 const isSending = () => queue.activeCount > 0;
 window.addEventListener("offline", () => isSending() && announcer.say("Offline. Uploads go on by themselves once the network is back."));

@@ -11,10 +11,13 @@ from gateway.web import vendor
 from tests.unit.gateway.application import client_of, parts
 
 PAGES = sorted((WEB / "pages").glob("*.html"))
-SOURCES = [*PAGES, *sorted(STATIC.glob("*.*"))]
+SCRIPTS = sorted([*STATIC.glob("*.js"), *STATIC.glob("uploads/*.js")])
+SOURCES = [*PAGES, *sorted(STATIC.glob("*.*")), *sorted(STATIC.glob("uploads/*.*"))]
+READABLE = 4.5
+"""WCAG 2.2's least contrast of text (1.4.3, level AA)."""
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/watch/anything"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/upload", "/watch/anything"])
 async def test_pages_are_served_with_a_strict_policy(path: str) -> None:
     async with client_of(parts()) as client:
         response = await client.get(path, headers={"Authorization": ""})
@@ -51,9 +54,51 @@ def test_nothing_comes_from_other_servers(source: Path) -> None:
     assert addresses <= {"http://www.w3.org/2000/svg"}
 
 
-@pytest.mark.parametrize("source", sorted(STATIC.glob("*.js")), ids=lambda source: source.name)
+@pytest.mark.parametrize("source", SCRIPTS, ids=lambda source: source.name)
 def test_scripts_write_text_never_markup(source: Path) -> None:
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", source.read_text())
+
+
+@pytest.mark.parametrize("source", SCRIPTS, ids=lambda source: source.name)
+def test_every_imported_name_is_exported(source: Path) -> None:
+    for names, path in re.findall(r'import \{([^}]+)\} from "([^"]+)"', source.read_text()):
+        exporting = (source.parent / path).read_text()
+        for name in names.split(","):
+            assert re.search(rf"export (async )?(const|class|function\*?) {name.strip()}\b", exporting), name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("ink", "ground"),
+    [
+        ("ink", "ground"),
+        ("ink", "surface"),
+        ("muted", "ground"),
+        ("muted", "surface"),
+        ("muted", "sunken"),
+        ("accent", "ground"),
+        ("accent", "surface"),
+        ("accent", "accent-ground"),
+        ("accent-ink", "accent"),
+        ("ink", "accent-ground"),
+        ("ink", "sunken"),
+        ("surface", "bad"),
+        *((tone, f"{tone}-ground") for tone in ("good", "bad", "busy")),
+        *(("ink", f"{tone}-ground") for tone in ("bad", "busy")),
+    ],
+)
+def test_text_can_be_read_in_both_schemes(scheme: str, ink: str, ground: str) -> None:
+    light, dark = re.findall(r":root \{([^}]+)\}", (STATIC / "millrace.css").read_text())
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light + (dark if scheme == "dark" else "")))
+    lower, higher = sorted(_luminance(colours[name]) for name in (ink, ground))
+    assert (higher + 0.05) / (lower + 0.05) >= READABLE
+
+
+def _luminance(colour: str) -> float:
+    """As WCAG defines it, 0 to 1."""
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_npm_packages_are_pinned_by_version_and_digest_and_name_no_registry() -> None:

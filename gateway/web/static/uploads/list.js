@@ -10,19 +10,23 @@ const TICK_MS = 1000; // figures such as the time left change without any event
 export class List {
   #queue;
   #rows = new Map(); // upload → Row
+  #changed = new Set(); // uploads whose rows are not up to date
   #timer = 0;
   #act;
+  #onSummary;
 
-  constructor(queue, act) {
+  /** `act` is called with what a person wants and the upload, `onSummary` with what `summaryOf` says, after each drawing. */
+  constructor(queue, act, onSummary) {
     this.#queue = queue;
     this.#act = act;
+    this.#onSummary = onSummary;
     queue.addEventListener("added", ({ detail }) => this.#add(detail));
     queue.addEventListener("removed", ({ detail }) => this.#remove(detail));
-    queue.addEventListener("change", () => this.draw());
-    window.addEventListener("online", () => this.draw());
-    window.addEventListener("offline", () => this.draw());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
-    setInterval(() => queue.activeCount && this.draw(), TICK_MS);
+    queue.addEventListener("change", () => this.#schedule());
+    window.addEventListener("online", () => this.#drawAll());
+    window.addEventListener("offline", () => this.#drawAll());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#drawAll());
+    setInterval(() => this.#draw(queue.uploads.filter((one) => one.isStarted)), TICK_MS);
   }
 
   #add(upload) {
@@ -30,6 +34,7 @@ export class List {
     this.#rows.set(upload, row);
     byId("uploads").append(row.element);
     row.update(navigator.onLine, Date.now());
+    upload.addEventListener("change", () => this.#draw([upload]));
   }
 
   /** A row that held the focus passes it to its neighbour. */
@@ -39,19 +44,29 @@ export class List {
     const hadFocus = element.contains(document.activeElement);
     element.remove();
     this.#rows.delete(upload);
+    this.#changed.delete(upload);
     if (!hadFocus) return;
     const row = [...this.#rows.values()].find((one) => one.element === neighbour);
     (row?.firstAction ?? byId("choose")).focus();
   }
 
-  draw() {
+  #draw(uploads) {
+    for (const one of uploads) this.#changed.add(one);
+    if (uploads.length) this.#schedule();
+  }
+
+  #drawAll() {
+    this.#draw(this.#queue.uploads);
+  }
+
+  #schedule() {
     if (!this.#timer) this.#timer = setTimeout(() => this.#frame(), FRAME_MS);
   }
 
   #frame() {
     this.#timer = 0;
-    const isOnline = navigator.onLine;
-    for (const row of this.#rows.values()) row.update(isOnline, Date.now());
+    for (const upload of this.#changed) this.#rows.get(upload)?.update(navigator.onLine, Date.now());
+    this.#changed.clear();
     this.#summary();
   }
 
@@ -67,6 +82,7 @@ export class List {
     show(byId("pause-all"), uploads.filter((one) => one.isStarted || one.state === "waiting").length > 1);
     show(byId("resume-all"), uploads.filter((one) => one.state === "paused" || (one.state === "file" && one.record.handle)).length > 1);
     show(byId("clear"), uploads.filter((one) => one.isOver).length > 1);
+    this.#onSummary(all);
     document.title = all.isUnderWay ? `${percent(all.fraction)} · Upload · Millrace` : "Upload · Millrace";
   }
 }

@@ -139,11 +139,14 @@ export class Queue extends EventTarget {
   /** Gets the file from its handle, where there is one and the browser permits it. */
   async #reopen(upload, permission) {
     const { handle, isPaused } = upload.record;
+    if (!handle || isPaused) return;
     try {
-      if (!handle || isPaused || (await permission(handle)) !== "granted") return;
+      const permitted = await permission(handle);
+      if (permitted === "denied") throw new Error("the browser may not read the file");
+      if (permitted !== "granted") return;
       this.give(upload, await handle.getFile(), handle);
     } catch {
-      upload.record.handle = undefined; // moved, deleted, or on a disk that is not there
+      upload.record.handle = undefined; // forbidden, moved, deleted, or on a disk that is not there
       upload.become("file");
     }
   }

@@ -7,25 +7,7 @@ const DAY_MS = 24 * 3600 * 1000;
 const KEPT_MS = 7 * DAY_MS; // longer than any server keeps an upload open
 
 export class Store {
-  #database;
-
-  constructor(database) {
-    this.#database = database;
-  }
-
-  static async open() {
-    try {
-      const opening = indexedDB.open(NAME, 1);
-      opening.onupgradeneeded = () => {
-        opening.result.createObjectStore("uploads", { keyPath: "id" });
-        opening.result.createObjectStore("parts"); // [upload's id, part number] → {etag, checksum}
-      };
-      return new Store(await outcome(opening));
-    } catch (error) {
-      console.info("Uploads are not remembered beyond this page:", error.message);
-      return new Store(null);
-    }
-  }
+  #opening = open();
 
   /** One owner's uploads, oldest first; the very old ones are forgotten. */
   async all(owner) {
@@ -63,13 +45,28 @@ export class Store {
 
   /** A full disk or a cleared profile must not stop an upload: then it is merely not remembered. */
   async #do(name, mode, work) {
-    if (!this.#database) return undefined;
+    const database = await this.#opening;
+    if (!database) return undefined;
     try {
-      return await outcome(work(this.#database.transaction(name, mode).objectStore(name)));
+      return await outcome(work(database.transaction(name, mode).objectStore(name)));
     } catch (error) {
       console.info("An upload could not be remembered:", error.message);
       return undefined;
     }
+  }
+}
+
+async function open() {
+  try {
+    const opening = indexedDB.open(NAME, 1);
+    opening.onupgradeneeded = () => {
+      opening.result.createObjectStore("uploads", { keyPath: "id" });
+      opening.result.createObjectStore("parts"); // [upload's id, part number] → {etag, checksum}
+    };
+    return await outcome(opening);
+  } catch (error) {
+    console.info("Uploads are not remembered beyond this page:", error.message);
+    return null;
   }
 }
 
