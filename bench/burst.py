@@ -2,8 +2,8 @@
 
 The load is open: each request has its time, fixed beforehand, and its latency counts from that time on, so that waiting
 for a connection, for a turn or after a refusal is part of it. Every user is another one, has an Idempotency-Key, and
-tries again as our client does: after the statuses that say so and after broken connections, with backoff and jitter, as
-long as `Retry-After` asks for at least. A user who gives up counts as lost.
+tries again as our client does: after answers that say so, silence and broken connections, with backoff and jitter, and
+at least as long as `Retry-After` asks for. A user who gives up counts as lost.
 
 Afterwards PostgreSQL is asked: each answer must be a row, each row an answer, and no media may have been given twice.
 """
@@ -16,6 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -40,7 +41,8 @@ _ATTEMPTS = 8
 _BASE_S, _CAP_S = 0.5, 20.0
 _LEAD_S = 2.0
 """Between the start of the generators and the first arrival, so that all of them are ready."""
-_DRAIN_WITHIN_S = 600.0
+_DRAIN_WITHIN_S = 300.0
+"""Whoever still waits after that counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ class Outcome:
         late_s: how late the generator itself was to take up each user; its own weakness, contained in the latencies.
         media_ids: of the answers.
         statuses: how often each status came; 0 for broken connections and silence.
-        lost: users who gave up, or were told no.
-        drained_s: from the first arrival until the last user was done.
+        lost: users who gave up, were told no, or still waited at the end.
+        drained_s: from the first arrival until the last user was done, or the end.
         cpu_s: what the generator spent.
     """
 
@@ -162,7 +164,8 @@ def generate(share: Share) -> Outcome:
     requests = _requests(share)
     _ready.wait()
     # Both clocks tell the same time in every process of a machine; the barrier opens for all within a millisecond.
-    return asyncio.run(_generate(share, requests, time.monotonic() + _LEAD_S))
+    with load.event_loop() as runner:
+        return runner.run(_generate(share, requests, time.monotonic() + _LEAD_S))
 
 
 def _requests(share: Share) -> list[bytes]:
@@ -185,10 +188,8 @@ async def _generate(share: Share, requests: Sequence[bytes], begins_s: float) ->
     late_s: list[float] = []
     media_ids: list[str] = []
     statuses: Counter[int] = Counter()
-    lost = 0
 
     async def user(wanted: bytes, due_s: float) -> None:
-        nonlocal lost
         for failures in range(1, _ATTEMPTS + 1):
             answer = await pool.exchange(wanted)
             statuses[answer.status] += 1
@@ -196,28 +197,28 @@ async def _generate(share: Share, requests: Sequence[bytes], begins_s: float) ->
                 latencies_s.append(time.monotonic() - due_s)
                 media_ids.append(answer.json()["media_id"])
                 return
-            if answer.status and answer.status not in _RETRIED:
-                break
+            if not _may_retry(answer):
+                return
             await asyncio.sleep(_pause_s(failures, answer))
-        lost += 1
 
     cpu_s = time.process_time()
-    async with asyncio.timeout(_DRAIN_WITHIN_S), asyncio.TaskGroup() as group:
-        for number, wanted in zip(share.numbers, requests, strict=True):
-            due_s = begins_s + number * share.interval_s
-            if (wait_s := due_s - time.monotonic()) > 0:
-                await asyncio.sleep(wait_s)
-            elif len(late_s) % 16 == 0:
-                await asyncio.sleep(0)  # behind the schedule: those who came before must still get their turn
-            late_s.append(max(0.0, time.monotonic() - due_s))
-            group.create_task(user(wanted, due_s))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LEAD_S + _DRAIN_WITHIN_S), asyncio.TaskGroup() as group:
+            for number, wanted in zip(share.numbers, requests, strict=True):
+                due_s = begins_s + number * share.interval_s
+                if (wait_s := due_s - time.monotonic()) > 0:
+                    await asyncio.sleep(wait_s)
+                elif len(late_s) % 16 == 0:
+                    await asyncio.sleep(0)  # behind the schedule: those who came before must still get their turn
+                late_s.append(max(0.0, time.monotonic() - due_s))
+                group.create_task(user(wanted, due_s))
     pool.close()
     return Outcome(
         latencies_s=latencies_s,
         late_s=late_s,
         media_ids=media_ids,
         statuses=statuses,
-        lost=lost,
+        lost=len(requests) - len(latencies_s),
         drained_s=time.monotonic() - begins_s,
         cpu_s=time.process_time() - cpu_s,
     )
@@ -263,6 +264,13 @@ class _Pool:
                 waiting.set_result(connection)
                 return
         self._free.append(connection)
+
+
+def _may_retry(answer: Answer) -> bool:
+    """Whether our client would try again: no answer, a status that says so, or a conflict that passes."""
+    if answer.status == 409:
+        return answer.json().get("retryable") is True
+    return answer.status == 0 or answer.status in _RETRIED
 
 
 def _pause_s(failures: int, answer: Answer) -> float:

@@ -1,6 +1,7 @@
 """What every benchmark does with its figures."""
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -38,12 +39,12 @@ class Ratio:
     @property
     def ratio(self) -> float:
         """Of the medians."""
-        return statistics.median(self.ours) / statistics.median(self.theirs)
+        return _over(statistics.median(self.ours), statistics.median(self.theirs))
 
     @property
     def spread(self) -> tuple[float, float]:
         """The smallest and the largest ratio of any round."""
-        rounds = [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
+        rounds = [_over(ours, theirs) for ours, theirs in zip(self.ours, self.theirs, strict=True)]
         return min(rounds), max(rounds)
 
     @property
@@ -66,7 +67,10 @@ class Ratio:
 
     def document(self) -> dict[str, Any]:
         """For the file."""
-        return {**asdict(self), "ratio": self.ratio, "spread": self.spread, "met": self.is_met}
+        found = {"ratio": self.ratio, "spread": self.spread}
+        # JSON knows no NaN.
+        known = {name: value for name, value in found.items() if "nan" not in str(value)}
+        return {**asdict(self), **known, "met": self.is_met}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,11 @@ def figure(value: float) -> str:
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _over(ours: float, theirs: float) -> float:
+    """A ratio; not a number where the other side did nothing in its time, which was too short then."""
+    return ours / theirs if theirs else math.nan
 
 
 def _verdict(aim: object, is_met: bool) -> str:

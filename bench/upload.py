@@ -35,7 +35,7 @@ def run(wanted: Sequence[str], *, quick: bool) -> int:
     if set(wanted) - {"sign"}:
         with stack() as running:
             if "create" in wanted:
-                effort = create.Effort(1, 2.0, 0.5) if quick else create.Effort(3, 5.0, 1.0)
+                effort = create.Effort(1, 2.0, 0.5) if quick else create.Effort(3, 5.0, 2.0)
                 ratios, costs = create.measured(running, effort)
                 results += ratios
                 details |= costs
