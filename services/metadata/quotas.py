@@ -36,16 +36,14 @@ class Quotas:
         return Quota(own.used, _finite(limits.bytes), _finite(limits.media), _finite(limits.open_uploads))
 
 
-async def reserve(transaction: Transaction, user_id: UserId, amount: Amount, limits: Amount) -> None:
-    """Takes an amount of an owner's quota.
+async def reserve_bytes(transaction: Transaction, user_id: UserId, more_bytes: int, limits: Amount) -> None:
+    """Takes more bytes of an owner's quota, for a media that is there.
 
     Raises:
-        ResourceExhausted: QUOTA_EXCEEDED, there is not so much left; TOO_MANY_OPEN_UPLOADS, others must end first.
+        ResourceExhausted: QUOTA_EXCEEDED, there is not so much left.
     """
-    # A first reservation makes the row and is compared with nothing, hence here.
-    if amount.bytes <= limits.bytes and await transaction.quotas.reserve(user_id, amount, limits):
-        return
-    raise await exhausted(transaction, user_id, amount, limits)
+    if not await transaction.quotas.reserve_bytes(user_id, more_bytes, limits.bytes):
+        raise await exhausted(transaction, user_id, Amount(bytes=more_bytes), limits)
 
 
 async def exhausted(transaction: Transaction, user_id: UserId, amount: Amount, general: Amount) -> ResourceExhausted:

@@ -19,7 +19,7 @@ from services.metadata.lifecycle import (
     upload_of,
 )
 from services.metadata.outbox import messages
-from services.metadata.quotas import exhausted, reserve
+from services.metadata.quotas import exhausted, reserve_bytes
 from services.metadata.records import (
     Amount,
     ChecksumAlgorithm,
@@ -169,7 +169,7 @@ class Uploads:
         measured_bytes = size_bytes if is_news else media.size_bytes
         more_bytes = measured_bytes - media.size_bytes
         if more_bytes > 0:
-            await reserve(transaction, media.user_id, Amount(bytes=more_bytes), self.limits)
+            await reserve_bytes(transaction, media.user_id, more_bytes, self.limits)
         elif more_bytes < 0:
             await transaction.quotas.release(media.user_id, Amount(bytes=-more_bytes))
         if more_bytes or checksum:

@@ -5,7 +5,8 @@
 -- name: begin_upload
 -- A new media, its session, and its room in its owner's quota ($17 to $19 are the limits of owners without their own), in
 -- one round trip. Nothing is answered when the id, or the owner's request id, is there already; the statement fails when the
--- quota is used up. The first reservation of an owner makes the row of the quota and is compared with $17 alone.
+-- quota is used up. The first reservation of an owner makes the row of the quota, and is compared with $17 before: an insert
+-- looks at no limit.
 WITH new_media AS (
     INSERT INTO media (
         shard, media_id, user_id, request_id, type, status, s3_key, size_bytes, filename, content_type, delivery_prefix,
@@ -22,7 +23,7 @@ WITH new_media AS (
     INSERT INTO quotas (shard, user_id, used_bytes, media_count, open_upload_count)
     SELECT shard, user_id, size_bytes, 1, 1
     FROM new_media
-    WHERE size_bytes <= $17
+    WHERE size_bytes <= $17 OR EXISTS (SELECT q.shard FROM quotas q WHERE q.shard = $1 AND q.user_id = $3)
     ON CONFLICT (shard, user_id) DO UPDATE
     SET used_bytes = quotas.used_bytes + excluded.used_bytes,
         media_count = quotas.media_count + excluded.media_count,

@@ -8,7 +8,7 @@ import asyncpg
 from services.metadata.records import Amount
 from services.metadata.store import queries
 from services.runtime.database import Connection
-from services.runtime.ids import Shard, UserId, shard_of_user
+from services.runtime.ids import UserId, shard_of_user
 
 _SQL: Final = queries.load("quotas")
 
@@ -29,25 +29,23 @@ class QuotaTable:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def reserve(self, user_id: UserId, amount: Amount, limits: Amount) -> bool:
-        """Takes an amount; False, and nothing is taken, when that is beyond a limit."""
+    async def reserve_bytes(self, user_id: UserId, more_bytes: int, limit_bytes: int) -> bool:
+        """Takes bytes for a media that is there; False, and nothing is taken, when that is beyond the limit."""
         reserved = await self._connection.fetchval(
-            _SQL["reserve"], *_values(user_id, amount), limits.bytes, limits.media, limits.open_uploads
+            _SQL["reserve_bytes"], shard_of_user(user_id), user_id, more_bytes, limit_bytes
         )
         return reserved is not None
 
     async def release(self, user_id: UserId, amount: Amount) -> None:
         """Gives an amount back."""
-        await self._connection.execute(_SQL["release"], *_values(user_id, amount))
+        await self._connection.execute(
+            _SQL["release"], shard_of_user(user_id), user_id, amount.bytes, amount.media, amount.open_uploads
+        )
 
     async def find(self, user_id: UserId) -> OwnQuota:
         """What an owner uses; nothing, for one who never uploaded."""
         row = await self._connection.fetchrow(_SQL["find_quota"], shard_of_user(user_id), user_id)
         return OwnQuota(Amount(), None, None, None) if row is None else _own(row)
-
-
-def _values(user_id: UserId, amount: Amount) -> tuple[Shard, UserId, int, int, int]:
-    return shard_of_user(user_id), user_id, amount.bytes, amount.media, amount.open_uploads
 
 
 def _own(row: asyncpg.Record) -> OwnQuota:

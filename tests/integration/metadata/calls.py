@@ -1,6 +1,7 @@
 """The service's rpcs as short calls, and the way of a media through them."""
 
 import asyncio
+import hashlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -88,16 +89,27 @@ class Metadata:
         request_id: str = "",
         filename: str = "holiday.mp4",
         time_to_live: timedelta = timedelta(hours=1),
+        size_bytes: int = SIZE_BYTES,
+        kind: "media_pb2.UploadKind.ValueType" = media_pb2.UPLOAD_KIND_MULTIPART,
+        algorithm: "media_pb2.ChecksumAlgorithm.ValueType" = media_pb2.CHECKSUM_ALGORITHM_UNSPECIFIED,
+        checksum: str = "",
+        media_id: str = "",
+        upload_id: str = "",
     ) -> pb.Upload:
         request = pb.CreateMediaRequest(
             user_id=user,
             type=media_type,
             filename=filename,
             content_type="video/mp4",
-            size_bytes=SIZE_BYTES,
-            part_size_bytes=10_000_000,
+            size_bytes=size_bytes,
+            part_size_bytes=10_000_000 if size_bytes else 0,
             time_to_live=duration(time_to_live),
             request_id=request_id,
+            kind=kind,
+            checksum_algorithm=algorithm,
+            checksum=checksum,
+            media_id=media_id,
+            upload_id=upload_id,
         )
         return (await call(self.stub.CreateMedia, request)).upload
 
@@ -109,19 +121,81 @@ class Metadata:
     async def upload(self, user: str, media_id: str) -> pb.Upload:
         return (await call(self.stub.GetUpload, pb.GetUploadRequest(user_id=user, media_id=media_id))).upload
 
-    async def begin_complete(self, user: str, media_id: str) -> pb.Upload:
-        return (await call(self.stub.BeginComplete, pb.BeginCompleteRequest(user_id=user, media_id=media_id))).upload
+    async def begin_complete(self, user: str, media_id: str, *, size_bytes: int = 0, checksum: str = "") -> pb.Upload:
+        request = pb.BeginCompleteRequest(user_id=user, media_id=media_id, size_bytes=size_bytes, checksum=checksum)
+        return (await call(self.stub.BeginComplete, request)).upload
 
     async def reopen(self, media_id: str) -> pb.Upload:
         return (await call(self.stub.ReopenUpload, pb.ReopenUploadRequest(media_id=media_id))).upload
 
-    async def begin_processing(self, upload: pb.Upload, etag: str = ETAG) -> media_pb2.Media:
-        original = media_pb2.Original(s3_key=upload.s3_key, etag=etag, size_bytes=SIZE_BYTES)
+    async def begin_processing(
+        self, upload: pb.Upload, etag: str = ETAG, *, size_bytes: int = SIZE_BYTES
+    ) -> media_pb2.Media:
+        original = media_pb2.Original(s3_key=upload.s3_key, etag=etag, size_bytes=size_bytes)
         request = pb.BeginProcessingRequest(media_id=upload.media_id, original=original)
         return (await call(self.stub.BeginProcessing, request)).media
 
     async def abort(self, user: str, media_id: str) -> pb.AbortMediaResponse:
         return await call(self.stub.AbortMedia, pb.AbortMediaRequest(user_id=user, media_id=media_id, failure=FAILURE))
+
+    async def quota(self, user: str) -> pb.GetQuotaResponse:
+        return await call(self.stub.GetQuota, pb.GetQuotaRequest(user_id=user))
+
+    async def claim_sweeps(self, *, limit: int = 1_000, lease: timedelta = timedelta(seconds=60)) -> Sequence[pb.Sweep]:
+        request = pb.ClaimSweepsRequest(max_sweeps=limit, lease=duration(lease))
+        return (await call(self.stub.ClaimSweeps, request)).sweeps
+
+    async def finish_sweep(self, sweep: pb.Sweep, again_in: timedelta | None) -> None:
+        request = pb.FinishSweepRequest(
+            media_id=sweep.upload.media_id,
+            sweep_count=sweep.sweep_count,
+            state=sweep.upload.state,
+            again_in=None if again_in is None else duration(again_in),
+        )
+        await call(self.stub.FinishSweep, request)
+
+    async def orphans(self, *stored: tuple[str, str]) -> set[tuple[str, str]]:
+        uploads = [pb.StoredUpload(media_id=media_id, upload_id=upload_id) for media_id, upload_id in stored]
+        answer = await call(self.stub.FindOrphans, pb.FindOrphansRequest(uploads=uploads))
+        return {(orphan.media_id, orphan.upload_id) for orphan in answer.orphans}
+
+    async def begin_request(
+        self,
+        user: str,
+        key: str = "key",
+        *,
+        body: bytes = b"",
+        lease: timedelta = timedelta(minutes=1),
+        keep: timedelta = timedelta(hours=24),
+        claim_id: str = "",
+    ) -> pb.BeginRequestResponse:
+        request = pb.BeginRequestRequest(
+            user_id=user,
+            idempotency_key=key,
+            fingerprint=hashlib.sha256(body).digest(),
+            lease=duration(lease),
+            keep=duration(keep),
+            claim_id=claim_id,
+        )
+        return await call(self.stub.BeginRequest, request)
+
+    async def end_request(
+        self,
+        user: str,
+        operation_id: str,
+        key: str = "key",
+        *,
+        answer: pb.StoredAnswer | None = None,
+        outcome_unknown: bool = False,
+    ) -> None:
+        request = pb.EndRequestRequest(
+            user_id=user,
+            idempotency_key=key,
+            operation_id=operation_id,
+            answer=answer,
+            outcome_unknown=outcome_unknown,
+        )
+        await call(self.stub.EndRequest, request)
 
     async def media(self, user: str, media_id: str) -> media_pb2.Media:
         return (await call(self.stub.GetMedia, pb.GetMediaRequest(user_id=user, media_id=media_id))).media
@@ -144,6 +218,7 @@ class Metadata:
         *,
         generation: int = 1,
         source_json: str = '{"duration_s": 10}',
+        found_type: "media_pb2.MediaType.ValueType" = media_pb2.MEDIA_TYPE_UNSPECIFIED,
     ) -> int:
         tasks = [
             pb.PlannedTask(
@@ -154,7 +229,9 @@ class Metadata:
             )
             for label in labels
         ]
-        request = pb.RecordPlanRequest(media_id=media_id, generation=generation, source_json=source_json, tasks=tasks)
+        request = pb.RecordPlanRequest(
+            media_id=media_id, generation=generation, source_json=source_json, tasks=tasks, type=found_type
+        )
         return (await call(self.stub.RecordPlan, request)).task_count
 
     async def claim(

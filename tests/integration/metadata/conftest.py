@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import grpc
@@ -44,8 +45,8 @@ def store(connected: Database) -> Store:
     return Store(connected)
 
 
-@pytest.fixture(scope="module")
-async def metadata(settings: MetadataSettings, connected: Database) -> AsyncIterator[Metadata]:
+@asynccontextmanager
+async def serving(settings: MetadataSettings, connected: Database) -> AsyncIterator[Metadata]:
     """Calls to a real server that has neither relay nor reconciler."""
     answers = app.servicer(settings, connected)
 
@@ -57,6 +58,13 @@ async def metadata(settings: MetadataSettings, connected: Database) -> AsyncIter
         grpc_client.channel(address) as channel,
     ):
         yield Metadata(channel)
+
+
+@pytest.fixture(scope="module")
+async def metadata(settings: MetadataSettings, connected: Database) -> AsyncIterator[Metadata]:
+    """Calls to a server with the service's own limits."""
+    async with serving(settings, connected) as calls:
+        yield calls
 
 
 @pytest.fixture
