@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from services.metadata.lifecycle import upload_of
-from services.metadata.records import MediaStatus, Sweep, UploadState
-from services.metadata.store import Store, Transaction
+from services.metadata.records import Sweep, UploadState
+from services.metadata.store import Store
 from services.runtime.ids import MediaId, Shard, shard_of_id
 
 
@@ -19,23 +18,16 @@ class Sweeps:
 
     async def claim(self, limit: int, lease: timedelta) -> Sequence[Sweep]:
         """Takes uploads that are due for a while, the longest waiting first."""
-        due = await self.store.transaction(lambda transaction: transaction.uploads.due_sweeps(limit))
+        due = await self.store.statement(lambda transaction: transaction.uploads.due_sweeps(limit))
         claimed = [await self._claim_one(media_id, lease) for media_id in due]
         return [sweep for sweep in claimed if sweep is not None]
 
     async def _claim_one(self, media_id: MediaId, lease: timedelta) -> Sweep | None:
-        async def work(transaction: Transaction) -> Sweep | None:
-            if (claimed := await transaction.uploads.claim_sweep(media_id, lease)) is None:
-                return None
-            media = await transaction.media.find(media_id)
-            failed = media is None or media.status is MediaStatus.FAILED
-            return Sweep(await upload_of(transaction, media_id), failed, *claimed)
-
-        return await self.store.transaction(work)
+        return await self.store.statement(lambda transaction: transaction.uploads.claim_sweep(media_id, lease))
 
     async def finish(self, media_id: MediaId, state: UploadState, count: int, again_in: timedelta | None) -> None:
         """Says when an upload is to be looked after again; None: never, unless its state asks for it."""
-        await self.store.transaction(
+        await self.store.statement(
             lambda transaction: transaction.uploads.finish_sweep(media_id, state, count, again_in)
         )
 
@@ -54,7 +46,7 @@ class Sweeps:
         return orphans
 
     async def _live(self, shard: Shard, media_ids: Sequence[MediaId]) -> Mapping[MediaId, str | None]:
-        return await self.store.transaction(lambda transaction: transaction.uploads.live(shard, media_ids))
+        return await self.store.statement(lambda transaction: transaction.uploads.live(shard, media_ids))
 
 
 def _shard(stored: tuple[MediaId, str]) -> Shard:

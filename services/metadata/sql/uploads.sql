@@ -85,11 +85,14 @@ ORDER BY sweep_at
 LIMIT $1;
 
 -- name: claim_sweep
--- One of them, for a while ($3); answers nothing when somebody else was quicker.
-UPDATE uploads
-SET sweep_at = now() + $3::interval, sweep_count = sweep_count + 1
-WHERE shard = $1 AND media_id = $2 AND sweep_at <= now()
-RETURNING sweep_count, now() - state_since AS in_state_for;
+-- One of them, for a while ($3), as it stands then; answers nothing when somebody else was quicker.
+UPDATE uploads u
+SET sweep_at = now() + $3::interval, sweep_count = u.sweep_count + 1
+FROM media m
+WHERE u.shard = $1 AND u.media_id = $2 AND u.sweep_at <= now() AND m.shard = $1 AND m.media_id = $2
+RETURNING u.shard, u.media_id, m.user_id, m.type, m.s3_key, m.content_type, m.traceparent, u.upload_id, u.size_bytes,
+          u.part_size_bytes, u.state, u.expires_at, u.expires_at <= now() AS expired, u.kind, m.checksum_algorithm,
+          m.checksum, m.status, u.sweep_count, now() - u.state_since AS in_state_for;
 
 -- name: finish_sweep
 -- When the session is to be looked after again ($5, NULL for never), unless it moved on or was claimed again meanwhile.

@@ -6,7 +6,17 @@ from typing import Final
 
 import asyncpg
 
-from services.metadata.records import Amount, ChecksumAlgorithm, MediaType, NewMedia, Upload, UploadKind, UploadState
+from services.metadata.records import (
+    Amount,
+    ChecksumAlgorithm,
+    MediaStatus,
+    MediaType,
+    NewMedia,
+    Sweep,
+    Upload,
+    UploadKind,
+    UploadState,
+)
 from services.metadata.store import queries
 from services.runtime.database import Connection
 from services.runtime.ids import MediaId, Shard, UserId, shard_of_id
@@ -68,10 +78,17 @@ class UploadTable:
         """Sessions of all shards that are to be looked after, the longest waiting first."""
         return [MediaId(row["media_id"]) for row in await self._connection.fetch(_SQL["due_sweeps"], limit)]
 
-    async def claim_sweep(self, media_id: MediaId, lease: timedelta) -> tuple[int, timedelta] | None:
-        """Takes one of them for a while: how often that happened in its state, and since when it is in it."""
+    async def claim_sweep(self, media_id: MediaId, lease: timedelta) -> Sweep | None:
+        """Takes one of them for a while; None when somebody else was quicker."""
         row = await self._connection.fetchrow(_SQL["claim_sweep"], shard_of_id(media_id), media_id, lease)
-        return None if row is None else (row["sweep_count"], row["in_state_for"])
+        if row is None:
+            return None
+        return Sweep(
+            upload=_from_row(row),
+            media_failed=row["status"] == MediaStatus.FAILED,
+            count=row["sweep_count"],
+            in_state_for=row["in_state_for"],
+        )
 
     async def finish_sweep(self, media_id: MediaId, state: UploadState, count: int, again_in: timedelta | None) -> None:
         """Says when it is to be looked after again, unless that claim was overtaken."""
@@ -131,8 +148,10 @@ def _new_upload(new: NewMedia, expires_at: datetime) -> Upload:
 
 
 def _upload(row: asyncpg.Record | None) -> Upload | None:
-    if row is None:
-        return None
+    return None if row is None else _from_row(row)
+
+
+def _from_row(row: asyncpg.Record) -> Upload:
     algorithm = row["checksum_algorithm"]
     return Upload(
         shard=Shard(row["shard"]),
