@@ -23,7 +23,7 @@ from playwright.async_api import Browser, CDPSession, ConsoleMessage, Page, Requ
 import millrace
 from deploy.local.stack import Stack
 from tests.env import Env
-from tests.journey.test_browser import chromium
+from tests.journey.browser import chromium
 from tests.journey.uppy import bundle
 
 if TYPE_CHECKING:
