@@ -27,8 +27,8 @@ from services.runtime import topology
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-STALE_UPLOAD_DAYS = 2
-"""A presigned upload outlives its URLs by far less than this; what is older was forgotten (R16)."""
+STALE_UPLOAD_DAYS = 8
+"""A day more than the settings allow an upload to stay open; a backstop, since the sweeper comes first (R16)."""
 
 
 class ProvisionSettings(BaseSettings):
@@ -44,8 +44,8 @@ class ProvisionSettings(BaseSettings):
     s3_delivery_bucket: str = "delivery"
     s3_cors_origins: str = Field(
         "*",
-        description="Origins whose pages may PUT and POST, separated by spaces. An upload needs a presigned URL and no cookie, "
-        "so any origin is safe; name yours to keep other sites from using leaked URLs in a browser.",
+        description="Origins whose pages may PUT and POST, separated by spaces. An upload needs a presigned URL and no "
+        "cookie, so any origin is safe; name yours to keep other sites from using leaked URLs in a browser.",
     )
     edge_origin_secret: SecretStr | None = Field(
         None,

@@ -52,7 +52,7 @@ class GatewaySettings(NatsSettings, TargetSettings):
     upload_token_ttl_s: int = Field(43_200, ge=60, le=86_400, description="how long an upload token is good for")
 
     idempotency_lease_s: int = Field(
-        60, ge=30, le=600, description="how long a request with a key may take before a repeat takes its place"
+        30, ge=30, le=600, description="how long a request with a key may take before a repeat takes its place"
     )
     idempotency_keep_s: int = Field(86_400, ge=60, le=2_592_000, description="how long its answer is kept")
 

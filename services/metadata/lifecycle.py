@@ -13,8 +13,8 @@ from services.metadata.store import Transaction
 from services.runtime.errors import NotFound
 from services.runtime.ids import MediaId, UserId, shard_of_id, shard_of_user
 
-FAILED_ORIGINAL_KEEP: Final = timedelta(days=7)
-"""Support may still look at an original that could not be processed; it no longer counts in its owner's quota."""
+FAILED_ORIGINAL_KEEP: Final = timedelta(hours=1)
+"""An original that could not be processed no longer counts in its owner's quota, so it is not kept for long."""
 
 _log = structlog.get_logger(__name__)
 

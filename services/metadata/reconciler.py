@@ -27,7 +27,7 @@ from services.metadata.store import Store, Transaction
 from services.metadata.store.outbox import Overdue
 from services.metadata.tasks import Tasks
 from services.runtime.errors import Unavailable
-from services.runtime.ids import MediaId, Shard, UserId
+from services.runtime.ids import MediaId, Shard
 
 LOCK_KEY: Final = 0x7265636F_6E63696C
 """Key of the advisory lock; any constant that nothing else uses."""
@@ -169,13 +169,11 @@ class Reconciler:
         return len(old)
 
     async def _forget_old_requests(self) -> int:
-        old = await self.store.transaction(lambda transaction: transaction.requests.expired(self.batch))
-        for user_id, idempotency_key in old:
-            await self._forget_request(user_id, idempotency_key)
-        return len(old)
+        shards = await self.store.transaction(lambda transaction: transaction.requests.expired_shards(self.batch))
+        return sum([await self._forget_requests_of(shard) for shard in shards])
 
-    async def _forget_request(self, user_id: UserId, idempotency_key: str) -> None:
-        await self.store.transaction(lambda transaction: transaction.requests.forget(user_id, idempotency_key))
+    async def _forget_requests_of(self, shard: Shard) -> int:
+        return await self.store.transaction(lambda transaction: transaction.requests.forget_expired(shard))
 
     async def _forget(self, shard: Shard, outbox_ids: Sequence[UUID]) -> None:
         await self.store.transaction(lambda transaction: transaction.outbox.forget(shard, outbox_ids))

@@ -1,7 +1,8 @@
 """Object storage over the S3 protocol.
 
 Permissions: on the originals bucket s3:PutObject, GetObject, DeleteObject, ListMultipartUploadParts,
-AbortMultipartUpload, ListBucketMultipartUploads; on the delivery bucket s3:PutObject, GetObject, ListBucket.
+AbortMultipartUpload, ListBucketMultipartUploads, and ListBucket, without which a HEAD of what is not there answers 403;
+on the delivery bucket s3:PutObject, GetObject, ListBucket.
 
 Layout: `originals/<shard>/<media_id>/original`, and beside it `incoming`, where a browser's form puts its file;
 `delivery/<shard>/<media_id>/<generation>/<token>/…`, each key of which is written once and never again.

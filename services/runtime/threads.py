@@ -42,7 +42,7 @@ class Threads:
         def work() -> None:
             try:
                 outcome.set_result(context.run(call))
-            except Exception as error:
+            except BaseException as error:  # else the slot would be lost, and the caller would wait for ever
                 outcome.set_exception(error)
             with suppress(RuntimeError):  # the loop is closed: nobody waits for a slot any more
                 loop.call_soon_threadsafe(self._done)

@@ -77,10 +77,18 @@ def check_size(media_type: MediaType, size_bytes: int, max_size_bytes: Mapping[M
     Raises:
         InvalidArgument: it is beyond.
     """
-    limit_bytes = max_size_bytes[media_type]
+    check_limit(size_bytes, max_size_bytes[media_type], f"{media_type} files may have")
+
+
+def check_limit(size_bytes: int, limit_bytes: int, what: str) -> None:
+    """Checks a size against a limit; `what` begins the sentence that the refusal says.
+
+    Raises:
+        InvalidArgument: it is beyond.
+    """
     if size_bytes > limit_bytes:
         raise InvalidArgument(
-            f"{media_type} files may have up to {limit_bytes:,} bytes",
+            f"{what} up to {limit_bytes:,} bytes",
             reason="FILE_TOO_LARGE",
             details={"field": "size_bytes", "max_size_bytes": str(limit_bytes)},
         )

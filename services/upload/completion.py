@@ -178,8 +178,9 @@ class Completion:
         if session.state is not SessionState.COMPLETED:
             try:
                 await self._storage.copy(session.incoming_key, incoming.etag, session.s3_key)
-            except AlreadyExists:
-                if not await self._is_joined(session):  # the form was sent again meanwhile: look again
+            except (AlreadyExists, NotFound):
+                # Another call copied it, and perhaps cleared it away; or the form was sent again: look again.
+                if not await self._is_joined(session):
                     await self._records.reopen(session.media_id)
                     return False
             await self._pin(session)

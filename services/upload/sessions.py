@@ -2,21 +2,27 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from services.runtime import ids
-from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from services.runtime.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from services.upload import checksums, claims, clearing, kinds, parts, tracing
 from services.upload.checksums import ChecksumAlgorithm
 from services.upload.claims import MediaType
 from services.upload.kinds import UploadKind
-from services.upload.parts import UNKNOWN, HeldPart
+from services.upload.parts import UNKNOWN, HeldPart, Layout
 from services.upload.ports import Form, Intent, Records, Storage
 from services.upload.session import Failure, Session, SessionState, check_open, check_upload_id, lost
 
-FORM_MAX_BYTES = 5 * 1024**3
-"""S3's ceiling for one POST, and for the copy that follows."""
+WHOLE_MAX_BYTES: Final = 5 * 1024**3
+"""S3's ceiling for one PUT or POST, and for the copy that follows a form."""
+_FORM_GRACE: Final = timedelta(hours=1)
+"""A form that was begun just before it died may take so long to arrive."""
+_COUNTED_EVERY: Final = 16
+"""Where a size is not known, what storage holds is counted whenever a client asks for such a part number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +92,15 @@ class Sessions:
         """
         may_lack_size = kind in {UploadKind.MULTIPART, UploadKind.FORM}
         limits = self._terms.max_size_bytes
-        claim = claims.check(filename, content_type, size_bytes, limits, may_lack_size=may_lack_size)
+        claim = claims.check(
+            filename,
+            content_type,
+            0 if kind is UploadKind.FORM else size_bytes,  # a form says how much it takes, not how much comes
+            limits,
+            may_lack_size=may_lack_size,
+        )
         checksums.check_whole(checksum_algorithm, checksum)
-        layout = UNKNOWN
-        if claim.size_bytes and kind is not UploadKind.FORM:
-            layout = parts.choose_layout(claim.size_bytes, self._terms.part_size_bytes)
-        chosen = kinds.choose(claim.size_bytes, kind, min(self._terms.put_max_bytes, layout.part_size_bytes))
+        chosen, layout = self._arranged(claim.size_bytes, kind)
         media_id = ids.new_media_id(user_id)
         key = ids.original_key(media_id)
         upload_id = ""
@@ -103,7 +112,7 @@ class Sessions:
             part_size_bytes=layout.part_size_bytes,
             checksum_algorithm=checksum_algorithm,
             checksum=checksum,
-            time_to_live=self._terms.session_ttl,
+            time_to_live=self._time_to_live(chosen),
             request_id=request_id or uuid.uuid4().hex,
             media_id=str(media_id),
             upload_id=upload_id,
@@ -111,11 +120,10 @@ class Sessions:
         try:
             session = await self._records.create(user_id, intent)
         except (InvalidArgument, ResourceExhausted):
-            if upload_id:
-                await self._storage.abort(key, upload_id)
+            await self._give_up(key, upload_id)
             raise
-        if upload_id and session.upload_id != upload_id:
-            await self._storage.abort(key, upload_id)
+        if session.upload_id != upload_id:
+            await self._give_up(key, upload_id)
         if session.state is not SessionState.OPEN:
             return SignedWindow(session, (), datetime.now(UTC))
         return self._first_window(check_open(session))
@@ -143,6 +151,7 @@ class Sessions:
         if session.kind is UploadKind.FORM:
             raise FailedPrecondition("this upload takes a form, not parts", reason="UPLOAD_NOT_IN_PARTS")
         parts.check_signable(session.layout, numbers)
+        await self._check_unknown_size(session, numbers)
         checksums.check_parts(session.checksum_algorithm, given, len(numbers))
         if session.layout.part_count == 1 and session.checksum and session.checksum not in given:
             raise InvalidArgument(
@@ -191,6 +200,49 @@ class Sessions:
             session = await self._records.abort(user_id, media_id, failure)
             await clearing.clear(self._storage, session)
 
+    def _arranged(self, size_bytes: int, wished: UploadKind | None) -> tuple[UploadKind, Layout]:
+        """How the bytes come, and in which cut.
+
+        Raises:
+            InvalidArgument: one PUT is wished for what no PUT can hold.
+        """
+        if not size_bytes:
+            return kinds.choose(0, wished, 0), UNKNOWN
+        layout = parts.choose_layout(size_bytes, self._terms.part_size_bytes)
+        chosen = kinds.choose(size_bytes, wished, min(self._terms.put_max_bytes, layout.part_size_bytes))
+        if chosen is UploadKind.PUT:
+            claims.check_limit(size_bytes, WHOLE_MAX_BYTES, "one PUT takes")
+            layout = Layout(size_bytes, max(size_bytes, layout.part_size_bytes))
+        return chosen, layout
+
+    def _time_to_live(self, kind: UploadKind) -> timedelta:
+        """A form that has not arrived when its URL is dead will not: nobody can have it signed again."""
+        ttl = self._terms.session_ttl
+        return min(ttl, self._terms.url_ttl + _FORM_GRACE) if kind is UploadKind.FORM else ttl
+
+    async def _give_up(self, key: str, upload_id: str) -> None:
+        """Aborts an upload that no record names; where storage does not answer, the sweeper finds it."""
+        if upload_id:
+            with suppress(Unavailable):
+                await self._storage.abort(key, upload_id)
+
+    async def _check_unknown_size(self, session: Session, numbers: Sequence[int]) -> None:
+        """Refuses further parts of a file whose size nobody said once it is, or must be, beyond the limit.
+
+        Raises:
+            InvalidArgument: it is too large.
+        """
+        if session.layout.is_known:
+            return
+        least_bytes = (max(numbers) - 1) * parts.MIN_PART_SIZE_BYTES + 1
+        if any(number % _COUNTED_EVERY == 0 for number in numbers):
+            try:
+                held = await self._storage.list_parts(session.s3_key, session.upload_id)
+            except NotFound as error:
+                raise lost() from error
+            least_bytes = max(least_bytes, sum(part.size_bytes for part in held))
+        claims.check_size(session.media_type, least_bytes, self._terms.max_size_bytes)
+
     async def _held_whole(self, session: Session) -> Sequence[HeldPart]:
         key = session.incoming_key if session.kind is UploadKind.FORM else session.s3_key
         try:
@@ -229,7 +281,7 @@ class Sessions:
 
     def _signed_form(self, session: Session) -> SignedWindow:
         expires_at = datetime.now(UTC) + self._terms.url_ttl
-        limit_bytes = min(self._terms.max_size_bytes[session.media_type], FORM_MAX_BYTES)
+        limit_bytes = min(self._terms.max_size_bytes[session.media_type], WHOLE_MAX_BYTES)
         form = self._storage.sign_form(session.incoming_key, limit_bytes, self._terms.url_ttl)
         return SignedWindow(session, (), expires_at, form)
 

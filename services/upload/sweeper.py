@@ -31,7 +31,10 @@ LEASE: Final = timedelta(seconds=60)
 """Longer than any action takes; one that fails is tried again after it."""
 
 _BATCH: Final = 100
-_CONCURRENCY: Final = 8
+_CONCURRENCY: Final = 4
+"""Half of what asks storage questions: whoever begins an upload meanwhile does not wait for us."""
+_DRAIN_S: Final = 5.0
+"""What is being looked after when the process is told to stop gets so long; the next sweeper goes on with it."""
 _ASKED_AT_ONCE: Final = 1_000
 """What the metadata service takes in one question; pages of storage may be longer, SeaweedFS's are of ten thousand."""
 _AGAIN_MIN: Final = timedelta(seconds=1)
@@ -79,7 +82,7 @@ def decide(sweep: Sweep, url_ttl: timedelta) -> Decision:
         case SessionState.ABORTED:
             return Decision(Action.CLEAR, once_more)
         case SessionState.COMPLETED if sweep.media_failed:
-            return Decision(Action.CLEAR, None)
+            return Decision(Action.CLEAR, once_more if is_form else None)
         case SessionState.COMPLETED if is_form:
             return Decision(Action.CLEAR_INCOMING, once_more)
         case _:
@@ -122,8 +125,14 @@ class Sweeper:
     async def run(self, stop: asyncio.Event) -> None:
         """Looks until `stop` is set."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat(self.sweep_due, self._interval_s, stop))
-            group.create_task(self._repeat(self.abort_orphans, self._orphan_interval_s, stop))
+            looking = [
+                group.create_task(self._repeat(self.sweep_due, self._interval_s, stop)),
+                group.create_task(self._repeat(self.abort_orphans, self._orphan_interval_s, stop)),
+            ]
+            await stop.wait()
+            await asyncio.wait(looking, timeout=_DRAIN_S)
+            for task in looking:
+                task.cancel()
 
     async def _repeat(self, look: Callable[[], Awaitable[int]], interval_s: float, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -40,15 +40,15 @@ WHERE shard = $1 AND user_id = $2 AND idempotency_key = $3 AND operation_id = $4
 DELETE FROM requests
 WHERE shard = $1 AND user_id = $2 AND idempotency_key = $3 AND operation_id = $4 AND answer IS NULL;
 
--- name: expired_requests
--- All shards: keys that were kept long enough.
-SELECT shard, user_id, idempotency_key
+-- name: expired_shards
+-- All shards: where keys were kept long enough.
+SELECT DISTINCT shard
 FROM requests
 WHERE expires_at <= now()
-ORDER BY expires_at
 LIMIT $1;
 
--- name: forget_request
--- One of them, unless it began anew meanwhile.
+-- name: forget_expired
+-- Those of one shard.
 DELETE FROM requests
-WHERE shard = $1 AND user_id = $2 AND idempotency_key = $3 AND expires_at <= now();
+WHERE shard = $1 AND expires_at <= now()
+RETURNING shard;

@@ -71,9 +71,9 @@ SET state = $4, state_since = now(), sweep_at = now() + $5::interval, sweep_coun
 WHERE shard = $1 AND media_id = $2 AND state = $3;
 
 -- name: sweep_later
--- The session stays as it is, and is to be looked after so much later ($3).
+-- The session stays as it is, and is to be looked after so much later ($3), if not earlier; whoever is at it now did not know.
 UPDATE uploads
-SET sweep_at = now() + $3::interval, sweep_count = 0, updated_at = now()
+SET sweep_at = least(sweep_at, now() + $3::interval), sweep_count = sweep_count + 1, updated_at = now()
 WHERE shard = $1 AND media_id = $2;
 
 -- name: due_sweeps

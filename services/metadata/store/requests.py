@@ -83,14 +83,13 @@ class RequestTable:
         """Forgets an operation that took no effect."""
         await self._connection.execute(_SQL["drop_request"], *_key(user_id, idempotency_key), operation_id)
 
-    async def expired(self, limit: int) -> Sequence[tuple[UserId, str]]:
-        """Keys of all shards that were kept long enough, with their owners."""
-        rows = await self._connection.fetch(_SQL["expired_requests"], limit)
-        return [(UserId(row["user_id"]), row["idempotency_key"]) for row in rows]
+    async def expired_shards(self, limit: int) -> Sequence[Shard]:
+        """Shards with keys that were kept long enough."""
+        return [Shard(row["shard"]) for row in await self._connection.fetch(_SQL["expired_shards"], limit)]
 
-    async def forget(self, user_id: UserId, idempotency_key: str) -> None:
-        """Forgets one of them."""
-        await self._connection.execute(_SQL["forget_request"], *_key(user_id, idempotency_key))
+    async def forget_expired(self, shard: Shard) -> int:
+        """Forgets those of one shard; returns how many there were."""
+        return len(await self._connection.fetch(_SQL["forget_expired"], shard))
 
 
 def _key(user_id: UserId, idempotency_key: str) -> tuple[Shard, UserId, str]:

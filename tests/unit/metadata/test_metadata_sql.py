@@ -15,7 +15,7 @@ ALL = {
 ACROSS_SHARDS = {
     "media.overdue_media",
     "uploads.due_sweeps",
-    "requests.expired_requests",
+    "requests.expired_shards",
     "tasks.expired_leases",
     "outbox.due_shards",
     "outbox.overdue",

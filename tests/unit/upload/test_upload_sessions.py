@@ -10,8 +10,9 @@ from services.runtime.errors import FailedPrecondition, InvalidArgument, Millrac
 from services.upload.checksums import ChecksumAlgorithm
 from services.upload.claims import MediaType
 from services.upload.kinds import UploadKind
+from services.upload.parts import HeldPart
 from services.upload.session import SessionState
-from services.upload.sessions import FORM_MAX_BYTES, Sessions, SignedWindow, Terms
+from services.upload.sessions import WHOLE_MAX_BYTES, Sessions, SignedWindow, Terms
 from tests.unit.upload.fakes import USER, Crash, Crashes, FakeRecords, FakeStorage, used_for_another
 
 MIB = 1024 * 1024
@@ -103,10 +104,10 @@ class TestInitiate:
 
     async def test_a_form_takes_no_more_than_storage_can_copy(self) -> None:
         storage, records, _ = parts_of()
-        roomy = replace(TERMS, max_size_bytes=dict.fromkeys(MediaType, 2 * FORM_MAX_BYTES))
+        roomy = replace(TERMS, max_size_bytes=dict.fromkeys(MediaType, 2 * WHOLE_MAX_BYTES))
         window = await initiate(Sessions(storage, records, roomy), size_bytes=0, kind=UploadKind.FORM)
         assert window.form is not None
-        assert window.form.fields["max_size_bytes"] == str(FORM_MAX_BYTES)
+        assert window.form.fields["max_size_bytes"] == str(WHOLE_MAX_BYTES)
 
     async def test_parts_of_a_file_of_unknown_size_are_signed_when_asked_for_and_bind_no_length(self) -> None:
         _, records, sessions = parts_of()
@@ -114,9 +115,31 @@ class TestInitiate:
         assert not window.parts
         assert not window.session.layout.is_known
         assert records.intents[0].part_size_bytes == 0
-        signed = (await sessions.sign(USER, window.session.media_id, [1, 10_000])).parts
-        assert [(part.number, part.size_bytes) for part in signed] == [(1, 0), (10_000, 0)]
+        signed = (await sessions.sign(USER, window.session.media_id, [1, 300])).parts
+        assert [(part.number, part.size_bytes) for part in signed] == [(1, 0), (300, 0)]
         assert not any("content-length" in part.url for part in signed)
+
+    @pytest.mark.parametrize(("number", "held_bytes"), [(401, 0), (10_000, 0), (16, 2_000 * MIB + 1)])
+    async def test_parts_that_can_only_be_beyond_the_limit_are_not_signed(self, number: int, held_bytes: int) -> None:
+        storage, _, sessions = parts_of()
+        session = (await initiate(sessions, size_bytes=0, kind=UploadKind.MULTIPART)).session
+        storage.uploads[session.upload_id][1] = HeldPart(1, "etag", held_bytes)
+        with pytest.raises(InvalidArgument) as refused:
+            await sessions.sign(USER, session.media_id, [number])
+        assert refused.value.reason == "FILE_TOO_LARGE"
+
+    async def test_a_whole_that_is_larger_than_a_part_is_one_all_the_same(self) -> None:
+        _, _, sessions = parts_of()
+        window = await initiate(sessions, size_bytes=25 * MIB, kind=UploadKind.PUT)
+        assert [(part.number, part.size_bytes) for part in window.parts] == [(1, 25 * MIB)]
+        with pytest.raises(InvalidArgument):
+            await initiate(sessions, size_bytes=WHOLE_MAX_BYTES + 1, kind=UploadKind.PUT)
+
+    async def test_a_form_says_nothing_of_its_size_and_is_given_up_soon_after_its_url_dies(self) -> None:
+        _, records, sessions = parts_of()
+        await initiate(sessions, size_bytes=45 * MIB, kind=UploadKind.FORM)
+        assert (records.intents[0].claim.size_bytes, records.intents[0].part_size_bytes) == (0, 0)
+        assert TERMS.url_ttl < records.intents[0].time_to_live < TERMS.session_ttl
 
     @pytest.mark.parametrize("kind", [None, UploadKind.PUT])
     async def test_other_kinds_need_a_size(self, kind: UploadKind | None) -> None:

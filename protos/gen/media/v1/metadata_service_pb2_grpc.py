@@ -177,8 +177,8 @@ class MetadataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateMedia(self, request, context):
-        """Records the intent to upload before anything exists at object storage, and reserves its bytes in the owner's quota. With a
-        `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
+        """Records an upload, one that has begun at object storage or is yet to begin there, and reserves its bytes in the owner's quota.
+        With a `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

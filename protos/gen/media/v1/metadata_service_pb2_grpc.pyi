@@ -42,8 +42,8 @@ class MetadataServiceStub:
     ListMedia: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.ListMediaRequest, _metadata_service_pb2.ListMediaResponse]
     """Lists an owner's media, newest first; reads that owner's shard alone."""
     CreateMedia: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.CreateMediaRequest, _metadata_service_pb2.CreateMediaResponse]
-    """Records the intent to upload before anything exists at object storage, and reserves its bytes in the owner's quota. With a
-    `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
+    """Records an upload, one that has begun at object storage or is yet to begin there, and reserves its bytes in the owner's quota.
+    With a `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
     """
     AttachUpload: _grpc.UnaryUnaryMultiCallable[_metadata_service_pb2.AttachUploadRequest, _metadata_service_pb2.AttachUploadResponse]
     """Attaches object storage's multipart upload to the record. The first one wins; the answer tells which."""
@@ -104,8 +104,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     ListMedia: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.ListMediaRequest, _metadata_service_pb2.ListMediaResponse]  # type: ignore[assignment]
     """Lists an owner's media, newest first; reads that owner's shard alone."""
     CreateMedia: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.CreateMediaRequest, _metadata_service_pb2.CreateMediaResponse]  # type: ignore[assignment]
-    """Records the intent to upload before anything exists at object storage, and reserves its bytes in the owner's quota. With a
-    `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
+    """Records an upload, one that has begun at object storage or is yet to begin there, and reserves its bytes in the owner's quota.
+    With a `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
     """
     AttachUpload: _aio.UnaryUnaryMultiCallable[_metadata_service_pb2.AttachUploadRequest, _metadata_service_pb2.AttachUploadResponse]  # type: ignore[assignment]
     """Attaches object storage's multipart upload to the record. The first one wins; the answer tells which."""
@@ -181,8 +181,8 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_service_pb2.CreateMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_service_pb2.CreateMediaResponse, _abc.Awaitable[_metadata_service_pb2.CreateMediaResponse]]:
-        """Records the intent to upload before anything exists at object storage, and reserves its bytes in the owner's quota. With a
-        `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
+        """Records an upload, one that has begun at object storage or is yet to begin there, and reserves its bytes in the owner's quota.
+        With a `request_id`, a repeat answers with the first record. RESOURCE_EXHAUSTED when a quota is used up.
         """
 
     @_abc_1.abstractmethod
