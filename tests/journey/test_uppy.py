@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import random
 import subprocess
 import threading
 from collections import Counter, defaultdict
@@ -23,7 +22,7 @@ from playwright.async_api import Browser, CDPSession, ConsoleMessage, Page, Requ
 import millrace
 from deploy.local.stack import Stack
 from tests.env import Env
-from tests.journey.browser import chromium
+from tests.journey.browser import chromium, padded
 from tests.journey.uppy import bundle
 
 if TYPE_CHECKING:
@@ -192,12 +191,8 @@ def originals(env: Env) -> Originals:
 
 @pytest.fixture(scope="module")
 def big(samples_clip: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A playable clip of 120 MB: a `free` box, which players pass over, fills it up with noise."""
-    path = tmp_path_factory.mktemp("big") / "holiday.mp4"
-    free_bytes = BIG_BYTES - len(samples_clip)
-    noise = random.Random(3).randbytes(free_bytes - 8)
-    path.write_bytes(samples_clip + free_bytes.to_bytes(4, "big") + b"free" + noise)
-    return path
+    """A playable clip of 120 MB."""
+    return padded(samples_clip, tmp_path_factory.mktemp("big") / "holiday.mp4", BIG_BYTES)
 
 
 @pytest.fixture(scope="module")
