@@ -75,7 +75,7 @@ VIDEO_SOURCE = SourceInfo(
     image=None,
 )
 
-SHORT_PATIENCE = Patience(lasts_s=0.2, first_wait_s=0.01, longest_wait_s=0.02)
+SHORT_PATIENCE = Patience(lasts_s=0.4, first_wait_s=0.01, longest_wait_s=0.02)
 
 IMAGE_SPEC = ImageSpec(label="image", sizes_px=(1200,), cost=1)
 
