@@ -112,10 +112,10 @@ async def test_a_slow_sink_is_no_stall(sample: bytes, specs: tuple[VideoSpec, Au
     stored = []
 
     async def slow(artifact: Artifact) -> None:
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.6)
         stored.append(artifact.name)
 
-    await execute(specs[1], BytesSource(sample), replace(LIMITS, stall_s=0.6), sink=slow)
+    await execute(specs[1], BytesSource(sample), replace(LIMITS, stall_s=2.4), sink=slow)
     assert stored == ["init.mp4", "seg_00001.m4s", "seg_00002.m4s"]
 
 
