@@ -98,7 +98,7 @@ async def test_progress_is_shown_until_it_plays(
     await expect(page.locator("main")).to_have_attribute("data-state", "uploading", timeout=SOON_MS)
     (part,) = session.first_window.parts
     async with httpx.AsyncClient() as http:
-        etag = (await http.put(part.url, content=samples_clip)).headers["etag"]
+        etag = (await http.put(part.url, content=samples_clip, headers=part.headers)).headers["etag"]
     await client.complete(session.media_id, [millrace.UploadedPart(1, etag, len(samples_clip))])
     await expect(page.locator("main")).to_have_attribute("data-state", "processing", timeout=SOON_MS)
     await expect(page.get_by_role("progressbar").first).to_be_visible()

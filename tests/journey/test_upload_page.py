@@ -453,6 +453,25 @@ async def test_storage_may_stumble_and_urls_may_expire(samples: Path, visit: Vis
     assert len(visit.media_ids) == 1
 
 
+async def test_a_lost_answer_of_storage_costs_no_second_copy(originals: Originals, samples: Path, visit: Visit) -> None:
+    visit.forgiven = re.compile("net::ERR_FAILED|412")
+    statuses: list[int] = []
+
+    async def lose(route: Route) -> None:
+        if statuses:
+            return await route.continue_()
+        statuses.append((await route.fetch()).status)
+        await route.abort()
+
+    await visit.page.route(re.compile("X-Amz-Signature"), lose)
+    await visit.give(samples / "clip-360p.mp4")
+    await visit.is_in_state("clip-360p.mp4", "processing", "published")
+    assert statuses == [200]
+    assert not visit.stored, "storage took the same bytes twice"
+    (media_id,) = visit.media_ids
+    assert await asyncio.to_thread(originals.sha256, media_id) == sha256_of(samples / "clip-360p.mp4")
+
+
 async def test_what_the_server_gave_up_is_begun_anew(originals: Originals, middling: Path, visit: Visit) -> None:
     await visit.condition(uplink_bytes_s=SLOW_BYTES_S)
     await visit.give(middling)
