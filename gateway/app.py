@@ -15,6 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from gateway import auth, clients, idempotency, problems
+from gateway.admission import Admission
 from gateway.dependencies import Parts
 from gateway.feed import Feed
 from gateway.middleware import BodyLimit, Envelope, PathTokens, is_quiet, security_headers
@@ -80,6 +81,7 @@ async def serve(stop: asyncio.Event) -> None:
                 keep=timedelta(seconds=settings.idempotency_keep_s),
             ),
             upload_tokens=_upload_tokens(settings),
+            admission=Admission(settings.gateway_beginning_uploads, settings.gateway_patience_s),
         )
         with _listening(settings.gateway_listen) as listener:
             app = application(parts, upload_origins=settings.upload_origins, cors_origins=settings.gateway_cors_origins)

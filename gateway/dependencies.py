@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from opentelemetry import trace
 
 from gateway import idempotency, models
+from gateway.admission import Admission
 from gateway.auth import Authenticator, Caller
 from gateway.clients import Clients
 from gateway.feed import Feed
@@ -27,6 +28,7 @@ class Parts:
         stopping: set when the process is about to end, so that streams end too.
         idempotency_terms: how idempotency keys are held.
         upload_tokens: None where the operator has set no key for them.
+        admission: what bounds uploads that are just beginning.
     """
 
     clients: Clients
@@ -37,9 +39,11 @@ class Parts:
     stopping: asyncio.Event
     idempotency_terms: idempotency.Terms
     upload_tokens: UploadTokens | None
+    admission: Admission
 
 
-def _parts(request: Request) -> Parts:
+# None of these blocks, and all are coroutines: FastAPI would send plain functions through a thread.
+async def _parts(request: Request) -> Parts:
     parts = request.app.state.parts
     assert isinstance(parts, Parts)
     return parts
@@ -61,7 +65,7 @@ def identified(caller: Caller) -> Caller:
     return caller
 
 
-def _media_id(
+async def _media_id(
     caller: Annotated[Caller, Depends(_caller)],  # so that strangers hear 401 whatever the identifier looks like
     media_id: Annotated[str, Path(description="UUIDv7 of the media", examples=[models.EXAMPLE_ID])],
 ) -> str:

@@ -101,6 +101,12 @@ RENDERINGS_BY_REASON: Final[Mapping[str, Rendering]] = {
     "REQUEST_IN_FLIGHT": Rendering(
         409, True, "Wait as long as `Retry-After` says, then repeat with the same key for the first request's answer."
     ),
+    "OVERLOADED": Rendering(
+        503,
+        True,
+        "Wait as long as `Retry-After` says, then repeat.",
+        "More uploads begin right now than can be served.",
+    ),
     "UPLOAD_TOKENS_DISABLED": Rendering(
         404, False, "Use `POST /v1/initiate-upload`, or ask the operator to set a key for upload tokens."
     ),

@@ -56,6 +56,12 @@ class GatewaySettings(NatsSettings, TargetSettings):
     )
     idempotency_keep_s: int = Field(86_400, ge=60, le=2_592_000, description="how long its answer is kept")
 
+    gateway_beginning_uploads: int = Field(
+        32, ge=1, le=10_000, description="uploads that one process begins at once; others wait in order"
+    )
+    gateway_patience_s: float = Field(
+        5.0, ge=0, le=30, description="longest wait for that; beyond it the answer is 503 with Retry-After"
+    )
     gateway_max_event_streams: int = Field(2_000, ge=1, le=100_000, description="open event streams of one process")
 
     @model_validator(mode="after")

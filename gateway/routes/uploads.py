@@ -54,7 +54,8 @@ async def initiate_upload(
         location = here.addresses.media_path(begun.media_id)
         return Answer.of(201, views.initiated_upload(begun), {"Location": location})
 
-    return await request.answer(begin)
+    async with here.admission.entered():
+        return await request.answer(begin)
 
 
 @router.post(

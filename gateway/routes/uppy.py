@@ -70,7 +70,7 @@ class Upload:
     key: str
 
 
-def _upload(
+async def _upload(
     caller: Annotated[Caller, Depends(_uploader)],
     upload_id: Annotated[str, Path(max_length=1_024, description="as the upload's beginning answered")],
     key: Annotated[str, Query(max_length=1_024, description="as the upload's beginning answered")],
@@ -161,16 +161,15 @@ async def abort_multipart(upload: ThisUpload, here: ThisProcess) -> companion.Ab
 async def _begin(
     caller: Caller, here: Parts, filename: str, content_type: str, kind: media_pb2.UploadKind.ValueType
 ) -> pb.InitiateUploadResponse:
-    return await call(
-        here.clients.upload.InitiateUpload,
-        pb.InitiateUploadRequest(
-            user_id=caller.user_id,
-            filename=filename,
-            content_type=companion.content_type_of(content_type),
-            kind=kind,
-            request_id=uuid4().hex,  # for repeats behind the gateway
-        ),
+    wanted = pb.InitiateUploadRequest(
+        user_id=caller.user_id,
+        filename=filename,
+        content_type=companion.content_type_of(content_type),
+        kind=kind,
+        request_id=uuid4().hex,  # for repeats behind the gateway
     )
+    async with here.admission.entered():
+        return await call(here.clients.upload.InitiateUpload, wanted)
 
 
 async def _sign(upload: Upload, here: Parts, part_numbers: list[int]) -> pb.SignPartsResponse:

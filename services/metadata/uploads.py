@@ -298,10 +298,11 @@ async def _repeated(transaction: Transaction, new: NewMedia, request: UploadRequ
 
 async def _first(transaction: Transaction, new: NewMedia) -> Media:
     """The record that was there already: of the same request, or of this call's own lost commit."""
-    first = await transaction.media.find(new.media_id)
+    first = await transaction.media.find_owned(new.user_id, new.media_id)
     if first is None and new.request_id is not None:
         first = await transaction.media.by_request(new.shard, new.user_id, new.request_id)
-    assert first is not None, "an insert without effect has a reason"
+    if first is None:
+        raise InvalidArgument("this identifier is another owner's", details={"field": "media_id"})
     return first
 
 

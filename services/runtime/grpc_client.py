@@ -24,7 +24,9 @@ KEEPALIVE_TIMEOUT_MS: Final = 5_000
 
 _MAX_ATTEMPTS: Final = 4
 _BACKOFF_S: Final = 0.1
-_ERRORS = {code: kind for kind, code in interceptors.STATUS_CODES.items()}
+_ERRORS = {code: kind for kind, code in interceptors.STATUS_CODES.items()} | {
+    grpc.StatusCode.CANCELLED: errors.DeadlineExceeded,  # what a peer says that ran out of time, or ends
+}
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")

@@ -80,6 +80,7 @@ class Completion:
         with tracing.continuing("complete upload", session.traceparent):
             if session.state is SessionState.COMPLETED:
                 return
+            _check_not_aborted(session)
             _check_checksum(session, checksum)
             if session.kind is UploadKind.FORM:
                 if not await self._take_in(session):
@@ -92,6 +93,7 @@ class Completion:
             except InvalidArgument:
                 if session.state is SessionState.COMPLETING:
                     await self._records.reopen(media_id)  # so that what differs can be signed and sent again
+                _check_not_aborted(await self._records.get(user_id, media_id))  # which clears what is compared
                 raise
             session = await self._records.begin_complete(user_id, media_id, size_bytes=size_bytes, checksum=checksum)
             if session.state is SessionState.COMPLETED:
@@ -216,6 +218,11 @@ class Completion:
         """Ends a session that may be completing; only an open one can be aborted."""
         await self._records.reopen(session.media_id)
         await self._records.abort(session.user_id, session.media_id, failure)
+
+
+def _check_not_aborted(session: Session) -> None:
+    if session.state is SessionState.ABORTED:
+        raise FailedPrecondition("the upload is aborted", reason="UPLOAD_ABORTED")
 
 
 def _is_known_to_storage(session: Session) -> bool:

@@ -508,13 +508,7 @@ async def test_what_a_living_url_brings_after_an_abort_does_not_stay(
     await eventually(is_gone, "the late bytes are removed")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(PUT, id="put", marks=pytest.mark.xfail(reason="says that parts are missing")),
-        pytest.param(MULTIPART, id="multipart"),
-    ],
-)
+@pytest.mark.parametrize("kind", [pytest.param(PUT, id="put"), pytest.param(MULTIPART, id="multipart")])
 async def test_whoever_completes_what_was_aborted_is_told_so(
     alice: Uploader, http: httpx.AsyncClient, kind: media_pb2.UploadKind.ValueType
 ) -> None:
@@ -607,9 +601,7 @@ async def test_200_races_of_complete_and_abort_have_one_outcome_each(
         outcomes = await asyncio.gather(first(), second(), return_exceptions=True)
         (lost,) = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         (won,) = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
-        # That the bytes are gone already may be what a completion meets first.
-        is_without_parts = isinstance(lost, InvalidArgument) and lost.reason == "PARTS_DIFFER"
-        assert isinstance(lost, FailedPrecondition) or is_without_parts, lost
+        assert isinstance(lost, FailedPrecondition), lost
         assert won.status in {PROCESSING, FAILED}
         assert won.failure.reason == ("upload_aborted" if won.status == FAILED else "")
         return won.status == PROCESSING

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
 from gateway import app, auth
+from gateway.admission import Admission
 from gateway.auth import Authenticator
 from gateway.clients import Clients
 from gateway.dependencies import Parts
@@ -75,6 +76,7 @@ def parts(
         stopping=asyncio.Event(),
         idempotency_terms=TERMS,
         upload_tokens=TOKENS if has_upload_tokens else None,
+        admission=Admission(100, 1.0),
     )
 
 

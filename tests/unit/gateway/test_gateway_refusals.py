@@ -169,6 +169,7 @@ REFUSALS: Final[dict[str, tuple[type[MillraceError], int, bool, str]]] = {
     "OUTPUT_REPEATED": (InvalidArgument, 422, False, CORRECT),
     "TASKS_REMAIN": (FailedPrecondition, 409, False, READ_IT),
     # -- outages and defects
+    "OVERLOADED": (Unavailable, 503, True, "Wait as long as `Retry-After` says, then repeat."),
     "KEYS_UNAVAILABLE": (Unavailable, 503, True, A_MOMENT),
     "STORAGE_UNAVAILABLE": (Unavailable, 503, True, A_MOMENT),
     "STORAGE_REFUSED": (Internal, 500, False, "Report the trace id."),

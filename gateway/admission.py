@@ -1,0 +1,61 @@
+"""How many uploads may be beginning at once; the others wait a little, in order, or are told when to come again.
+
+In a burst everything would be let in, wait its turn somewhere behind, miss its deadline and be tried again, so that
+most of the work is done for nobody. A bounded number under way keeps each of them quick, and what cannot be begun
+within the patience of a client is refused at once, before it has cost anything.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from services.runtime.errors import Unavailable
+
+_LONGEST_RETRY_AFTER_S: Final = 60
+_WEIGHT: Final = 0.05
+"""Of the latest in the running mean of how long one takes: the mean of about the last twenty."""
+
+
+class Admission:
+    """A door of so many places, with a bounded queue before it."""
+
+    def __init__(self, places: int, patience_s: float) -> None:
+        """Opens the door.
+
+        Args:
+            places: how many may be inside at once.
+            patience_s: longest wait that anybody is let in for.
+        """
+        self._places = places
+        self._patience_s = patience_s
+        self._free = asyncio.Semaphore(places)
+        self._waiting_count = 0
+        self._mean_s = 0.05
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """A place, for as long as the block lasts.
+
+        Raises:
+            Unavailable: OVERLOADED, the wait would be too long; `retry_after_s` says when to come again.
+        """
+        wait_s = self._waiting_count * self._mean_s / self._places
+        if wait_s > self._patience_s:
+            again_s = min(math.ceil(wait_s), _LONGEST_RETRY_AFTER_S)
+            raise Unavailable(
+                "more uploads begin than can be served", reason="OVERLOADED", details={"retry_after_s": str(again_s)}
+            )
+        self._waiting_count += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting_count -= 1
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._mean_s += _WEIGHT * (time.monotonic() - began_s - self._mean_s)
+            self._free.release()
