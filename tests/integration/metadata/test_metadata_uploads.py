@@ -1,13 +1,16 @@
 """Uploads: from the intent to a pinned original; repeats, races and refusals."""
 
 import asyncio
+import base64
+import itertools
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from media.v1 import media_pb2
+from media.v1 import events_pb2, media_pb2
 from media.v1 import metadata_service_pb2 as pb
-from services.runtime import errors
+from services.runtime import errors, ids
 from tests.integration.metadata.calls import SIZE_BYTES, TRACE_ID, TRACEPARENT, Metadata, Sql, within
 
 
@@ -173,3 +176,157 @@ async def test_the_trace_of_the_first_call_is_kept(metadata: Metadata, user: str
         upload = await metadata.create(user)
     assert upload.traceparent.split("-")[1] == TRACE_ID
     assert (await metadata.media(user, upload.media_id)).trace_id == TRACE_ID
+
+
+class TestBegunAtStorage:
+    """The multipart upload was there before the record."""
+
+    async def test_it_is_recorded_at_once(self, metadata: Metadata, user: str) -> None:
+        media_id = str(ids.new_media_id(user))
+        upload = await metadata.create(user, media_id=media_id, upload_id="u")
+        assert (upload.media_id, upload.upload_id, upload.state) == (media_id, "u", pb.UPLOAD_STATE_OPEN)
+        assert upload.s3_key == ids.original_key(ids.parse_media_id(media_id))
+        assert await metadata.upload(user, media_id) == upload
+
+    async def test_a_repeat_after_a_lost_reply_finds_itself(self, metadata: Metadata, user: str) -> None:
+        media_id = str(ids.new_media_id(user))
+        answers = await asyncio.gather(
+            *(metadata.create(user, media_id=media_id, upload_id="u", request_id="r") for _ in range(5))
+        )
+        assert {(answer.media_id, answer.upload_id) for answer in answers} == {(media_id, "u")}
+        assert (await metadata.quota(user)).media_count == 1
+
+    async def test_of_many_with_the_same_request_one_is_recorded_and_all_are_told_which(
+        self, metadata: Metadata, user: str
+    ) -> None:
+        begun = [(str(ids.new_media_id(user)), f"u{number}") for number in range(8)]
+        answers = await asyncio.gather(
+            *(metadata.create(user, media_id=m, upload_id=u, request_id="r") for m, u in begun)
+        )
+        (winner,) = {(answer.media_id, answer.upload_id) for answer in answers}
+        assert winner in begun
+        assert (await metadata.quota(user)).open_upload_count == 1
+
+    async def test_an_identifier_of_anothers_shard_is_refused(self, metadata: Metadata, user: str) -> None:
+        with pytest.raises(errors.InvalidArgument) as refused:
+            await metadata.create(user, media_id=str(ids.new_media_id(f"{user}-2")), upload_id="u")
+        assert refused.value.details["field"] == "media_id"
+        with pytest.raises(errors.NotFound):
+            await metadata.create(user, media_id="nonsense")
+
+    async def test_an_identifier_of_another_owner_in_the_same_shard_is_not_taken_over(
+        self, metadata: Metadata, user: str
+    ) -> None:
+        shard = ids.shard_of_user(user)
+        neighbour = next(name for n in itertools.count() if ids.shard_of_user(name := f"{user}-{n}") == shard)
+        media_id = (await metadata.create(user)).media_id
+        with pytest.raises(errors.InvalidArgument) as refused:
+            await metadata.create(neighbour, media_id=media_id)
+        assert refused.value.details["field"] == "media_id"
+        assert (await metadata.upload(user, media_id)).user_id == user
+        assert (await metadata.quota(neighbour)).media_count == 0
+
+
+class TestKindsAndChecksums:
+    CRC = "AAAAAA=="
+    SHA256 = base64.b64encode(bytes(range(32))).decode()
+
+    @pytest.mark.parametrize(
+        ("kind", "size_bytes", "part_size_bytes"),
+        [
+            (media_pb2.UPLOAD_KIND_MULTIPART, SIZE_BYTES, 10_000_000),
+            (media_pb2.UPLOAD_KIND_MULTIPART, 0, 0),
+            (media_pb2.UPLOAD_KIND_PUT, 17, 10_000_000),
+            (media_pb2.UPLOAD_KIND_FORM, 0, 0),
+        ],
+    )
+    async def test_what_was_agreed_is_kept(
+        self,
+        kind: "media_pb2.UploadKind.ValueType",
+        size_bytes: int,
+        part_size_bytes: int,
+        metadata: Metadata,
+        user: str,
+    ) -> None:
+        algorithm = media_pb2.CHECKSUM_ALGORITHM_CRC32C
+        created = await metadata.create(user, kind=kind, size_bytes=size_bytes, algorithm=algorithm, checksum=self.CRC)
+        assert await metadata.upload(user, created.media_id) == created
+        assert (created.kind, created.size_bytes, created.part_size_bytes) == (kind, size_bytes, part_size_bytes)
+        assert (created.checksum_algorithm, created.checksum) == (algorithm, self.CRC)
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"size_bytes": SIZE_BYTES + 1},
+            {"size_bytes": 0},
+            {"kind": media_pb2.UPLOAD_KIND_PUT},
+            {"algorithm": media_pb2.CHECKSUM_ALGORITHM_CRC32C},
+        ],
+        ids=str,
+    )
+    async def test_a_request_id_serves_one_kind_of_upload_only(
+        self, changed: dict[str, Any], metadata: Metadata, user: str
+    ) -> None:
+        await metadata.create(user, request_id="r")
+        with pytest.raises(errors.InvalidArgument) as caught:
+            await metadata.create(user, request_id="r", **changed)
+        assert caught.value.reason == "REQUEST_ID_REUSED"
+
+    async def test_the_first_checksum_of_the_whole_stays(self, metadata: Metadata, user: str) -> None:
+        algorithm = media_pb2.CHECKSUM_ALGORITHM_CRC32C
+        media_id = (await metadata.create(user, algorithm=algorithm)).media_id
+        assert (await metadata.begin_complete(user, media_id)).checksum == ""
+        for given in (self.CRC, "AAAAAQ==", ""):
+            assert (await metadata.begin_complete(user, media_id, checksum=given)).checksum == self.CRC
+
+    @pytest.mark.parametrize(
+        ("created", "expected"),
+        [
+            ({"algorithm": media_pb2.CHECKSUM_ALGORITHM_SHA256, "checksum": SHA256}, bytes(range(32))),
+            ({"algorithm": media_pb2.CHECKSUM_ALGORITHM_SHA256}, b""),
+            ({"algorithm": media_pb2.CHECKSUM_ALGORITHM_CRC32C, "checksum": CRC}, b""),
+            (
+                {
+                    "algorithm": media_pb2.CHECKSUM_ALGORITHM_SHA256,
+                    "checksum": SHA256,
+                    "kind": media_pb2.UPLOAD_KIND_PUT,
+                },
+                b"",
+            ),
+        ],
+        ids=["hash of parts", "no checksum", "CRC", "hash of a whole"],
+    )
+    async def test_whoever_plans_is_told_what_storage_could_not_verify(
+        self, created: dict[str, Any], expected: bytes, metadata: Metadata, user: str, sql: Sql
+    ) -> None:
+        upload = await metadata.create(user, **created)
+        await metadata.begin_complete(user, upload.media_id)
+        await metadata.begin_processing(upload)
+        body = await sql.fetchval("SELECT body FROM outbox WHERE media_id = $1", upload.media_id)
+        assert events_pb2.MediaUploaded.FromString(body).expected_sha256 == expected
+
+    async def test_that_is_so_also_for_one_that_was_given_at_the_end(
+        self, metadata: Metadata, user: str, sql: Sql
+    ) -> None:
+        upload = await metadata.create(user, algorithm=media_pb2.CHECKSUM_ALGORITHM_SHA256)
+        await metadata.begin_complete(user, upload.media_id, checksum=self.SHA256)
+        await metadata.begin_processing(upload)
+        body = await sql.fetchval("SELECT body FROM outbox WHERE media_id = $1", upload.media_id)
+        assert events_pb2.MediaUploaded.FromString(body).expected_sha256 == bytes(range(32))
+
+    async def test_a_checksum_is_told_once_it_was_verified(self, metadata: Metadata, user: str) -> None:
+        sha256 = media_pb2.CHECKSUM_ALGORITHM_SHA256
+        upload = await metadata.create(user, algorithm=sha256, checksum=self.SHA256)
+        assert (await metadata.media(user, upload.media_id)).checksum == ""
+        await metadata.begin_complete(user, upload.media_id)
+        assert (await metadata.begin_processing(upload)).checksum == ""
+        await metadata.plan(upload.media_id)
+        media = await metadata.media(user, upload.media_id)
+        assert (media.checksum_algorithm, media.checksum) == (sha256, self.SHA256)
+
+    async def test_a_crc_is_told_as_soon_as_storage_joined_the_parts(self, metadata: Metadata, user: str) -> None:
+        crc = media_pb2.CHECKSUM_ALGORITHM_CRC32C
+        upload = await metadata.create(user, algorithm=crc, checksum=self.CRC)
+        assert (await metadata.media(user, upload.media_id)).checksum == ""
+        await metadata.begin_complete(user, upload.media_id)
+        assert (await metadata.begin_processing(upload)).checksum == self.CRC
