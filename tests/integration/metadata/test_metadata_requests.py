@@ -215,15 +215,13 @@ class TestAfterItsTime:
         assert [row["idempotency_key"] for row in left] == ["new"]
         assert (await metadata.begin_request(user, "new")).answer == ANSWER
 
-    async def test_one_that_began_anew_meanwhile_is_not_forgotten(
-        self, metadata: Metadata, store: Store, user: str, sql: Sql
+    async def test_one_that_began_anew_is_not_forgotten(
+        self, metadata: Metadata, reconciler: Reconciler, user: str, sql: Sql
     ) -> None:
         await metadata.begin_request(user)
         await let_time_run_out(sql, user)
-        shard = ids.shard_of_user(user)
-        assert shard in await store.transaction(lambda transaction: transaction.requests.expired_shards(1_000))
         again = await metadata.begin_request(user)
-        await store.transaction(lambda transaction: transaction.requests.forget_expired(shard))
+        await reconciler.run_once()
         await metadata.end_request(user, again.operation_id, answer=ANSWER)
         assert (await metadata.begin_request(user)).answer == ANSWER
 

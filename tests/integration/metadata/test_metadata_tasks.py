@@ -33,6 +33,30 @@ async def test_the_first_plan_stays(metadata: Metadata, user: str, sql: Sql) -> 
     assert await sql.fetchval("SELECT count(*) FROM tasks WHERE media_id = $1", media_id) == counts[0]
 
 
+async def test_a_plan_corrects_the_type_by_the_bytes(metadata: Metadata, user: str) -> None:
+    video, image = media_pb2.MEDIA_TYPE_VIDEO, media_pb2.MEDIA_TYPE_IMAGE
+    media_id = (await metadata.processing(user, media_type=video)).media_id
+    assert (await metadata.media(user, media_id)).type == video
+    await metadata.plan(media_id, ("image",), found_type=image)
+    assert (await metadata.media(user, media_id)).type == image
+    (task,) = (await metadata.media(user, media_id)).tasks
+    await metadata.complete(await metadata.claim(media_id, task.task_id))
+    publication = await metadata.publication(media_id)
+    assert publication.type == image
+    await metadata.publish(publication, media_id)
+    assert [media.type for media in (await metadata.page(user)).media] == [image]
+
+
+async def test_only_the_plan_that_stays_corrects_the_type(metadata: Metadata, user: str) -> None:
+    media_id = (await metadata.processing(user)).media_id
+    await metadata.plan(media_id)
+    await metadata.plan(media_id, found_type=media_pb2.MEDIA_TYPE_IMAGE)
+    assert (await metadata.media(user, media_id)).type == media_pb2.MEDIA_TYPE_VIDEO
+    with pytest.raises(errors.Stale):
+        await metadata.plan(media_id, generation=2, found_type=media_pb2.MEDIA_TYPE_IMAGE)
+    assert (await metadata.media(user, media_id)).type == media_pb2.MEDIA_TYPE_VIDEO
+
+
 async def test_a_plan_for_another_generation_or_a_final_media_is_stale(metadata: Metadata, user: str) -> None:
     media_id = (await metadata.processing(user)).media_id
     with pytest.raises(errors.Stale):
