@@ -35,8 +35,8 @@ _CONCURRENCY: Final = 4
 """Half of what asks storage questions: whoever begins an upload meanwhile does not wait for us."""
 _DRAIN_S: Final = 5.0
 """What is being looked after when the process is told to stop gets so long; the next sweeper goes on with it."""
-_ASKED_AT_ONCE: Final = 1_000
-"""What the metadata service takes in one question; pages of storage may be longer, SeaweedFS's are of ten thousand."""
+_ASKED_AT_ONCE: Final = 100
+"""Each is likely of another shard, which is a query of its own, and all must be answered within a call's time."""
 _AGAIN_MIN: Final = timedelta(seconds=1)
 _AGAIN_MAX: Final = timedelta(seconds=30)
 _GRACE: Final = timedelta(hours=1)

@@ -84,13 +84,9 @@ async def test_every_state_asks_for_it_in_its_time(
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: NAMES[kind])
-@pytest.mark.parametrize("how", ["aborted", "failed while completing", "expired"])
+@pytest.mark.parametrize("how", ["aborted", "failed while completing"])
 async def test_what_is_given_up_is_looked_after_at_once(
-    how: str,
-    kind: "media_pb2.UploadKind.ValueType",
-    metadata: Metadata,
-    user: str,
-    sql: Sql,
+    how: str, kind: "media_pb2.UploadKind.ValueType", metadata: Metadata, user: str
 ) -> None:
     upload = await begun(metadata, user, kind)
     if how == "aborted":
