@@ -207,6 +207,9 @@ OF_HTTP: Final = {
 """Of requests that reach no route; see `test_gateway_problems`."""
 
 
+TOLD_BY_REASON: Final = {"OVERLOADED": "More uploads begin right now than can be served."}
+
+
 def refusing(reason: str) -> Callable[[Any], Any]:
     kind, *_ = REFUSALS[reason]
 
@@ -223,13 +226,14 @@ async def test_every_refusal_has_its_problem(reason: str) -> None:
         response = await client.get("/v1/quota")
     body = response.json()
     told = body.pop("detail")
-    assert told == {
+    by_kind = {
         NotFound: "There is no such media.",
         Stale: "The media has moved on.",
         Unavailable: "Something we depend on did not answer.",
         DeadlineExceeded: "It took too long.",
         Internal: "Something went wrong on our side.",
-    }.get(kind, "It is refused.")
+    }
+    assert told == TOLD_BY_REASON.get(reason, by_kind.get(kind, "It is refused."))
     if told == "It is refused.":
         assert body.pop("details") == {"fact": "1"}
     name = "internal" if status == 500 else reason.lower().replace("_", "-")
