@@ -1,6 +1,7 @@
 """What the servicer refuses, and what it makes of what it takes."""
 
 import math
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from media.v1 import media_pb2
 from media.v1.metadata_service_pb2 import PlannedTask
 from services.metadata import from_pb, to_pb, uploads
-from services.metadata.records import MediaStatus, MediaType
+from services.metadata.records import ChecksumAlgorithm, MediaStatus, MediaType, UploadKind, UploadState
 from services.runtime.errors import InvalidArgument, NotFound
 from tests.integration.metadata.calls import stills_of, track_of
 
@@ -74,6 +75,44 @@ def test_types_and_statuses_travel_both_ways() -> None:
     assert from_pb.media_status(media_pb2.MEDIA_STATUS_UNSPECIFIED) is None
     with pytest.raises(InvalidArgument):
         from_pb.media_type(media_pb2.MEDIA_TYPE_UNSPECIFIED)
+
+
+def test_kinds_states_and_algorithms_travel_both_ways() -> None:
+    assert [from_pb.upload_kind(to_pb.KINDS[kind]) for kind in UploadKind] == list(UploadKind)
+    assert [from_pb.upload_state(to_pb.UPLOAD_STATES[state]) for state in UploadState] == list(UploadState)
+    algorithms = [None, *ChecksumAlgorithm]
+    assert [from_pb.checksum_algorithm(to_pb.ALGORITHMS[algorithm]) for algorithm in algorithms] == algorithms
+
+
+def test_callers_from_before_there_were_kinds_mean_parts() -> None:
+    assert from_pb.upload_kind(media_pb2.UPLOAD_KIND_UNSPECIFIED) is UploadKind.MULTIPART
+
+
+@pytest.mark.parametrize(
+    ("read", "field"),
+    [
+        (lambda: from_pb.upload_kind(99), "kind"),  # type: ignore[arg-type]
+        (lambda: from_pb.upload_state(0), "state"),  # type: ignore[arg-type]
+        (lambda: from_pb.checksum_algorithm(99), "checksum_algorithm"),  # type: ignore[arg-type]
+        (lambda: from_pb.checksum("x" * 65), "checksum"),
+        (lambda: from_pb.checksum("a\nb"), "checksum"),
+        (lambda: from_pb.not_negative("size_bytes", -1), "size_bytes"),
+        (lambda: from_pb.fingerprint(bytes(31)), "fingerprint"),
+        (lambda: from_pb.operation_id("7"), "operation_id"),
+        (lambda: from_pb.claim_id("7"), "claim_id"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_makes_no_sense_is_refused(read: Callable[[], object], field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        read()
+    assert culprit(caught) == field
+
+
+def test_a_call_without_a_name_gets_one_of_its_own() -> None:
+    assert from_pb.claim_id("") != from_pb.claim_id("")
+    name = str(from_pb.claim_id(""))
+    assert str(from_pb.claim_id(name)) == name
 
 
 def test_a_failure_message_is_made_fit_to_print() -> None:

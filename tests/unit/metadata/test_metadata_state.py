@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.metadata import state
-from services.metadata.records import Media, MediaStatus, MediaType, Task, TaskId, TaskState, UploadState
+from services.metadata.records import Media, MediaStatus, MediaType, Task, TaskId, TaskState, UploadKind, UploadState
 from services.metadata.state import Claimed, Exhausted, Held, Obsolete, RetryPolicy
 from services.runtime import ids
 from services.runtime.errors import FailedPrecondition, Stale
@@ -212,3 +212,30 @@ def test_backoff_grows_and_is_bounded(faults: int, jitter: float) -> None:
     wait = POLICY.backoff(faults, jitter)
     assert POLICY.first_backoff / 2 <= wait <= POLICY.longest_backoff
     assert POLICY.backoff(faults + 1, jitter) >= wait
+
+
+SECOND = timedelta(seconds=1)
+IN_PIECES = (UploadKind.MULTIPART, UploadKind.PUT)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "entered", "wait"),
+    [
+        ([UploadKind.FORM], UploadState.OPEN, SECOND),
+        (IN_PIECES, UploadState.OPEN, None),
+        (UploadKind, UploadState.COMPLETING, 60 * SECOND),
+        ([UploadKind.FORM], UploadState.COMPLETED, 0 * SECOND),
+        (IN_PIECES, UploadState.COMPLETED, None),
+        (UploadKind, UploadState.ABORTED, 0 * SECOND),
+    ],
+)
+def test_when_the_objects_of_an_upload_are_looked_after(
+    kinds: Sequence[UploadKind], entered: UploadState, wait: timedelta | None
+) -> None:
+    assert {state.look_after(kind, entered) for kind in kinds} == {wait}
+
+
+@given(st.sampled_from(UploadKind))
+def test_whatever_nobody_may_come_back_to_is_looked_after(kind: UploadKind) -> None:
+    for entered in (UploadState.COMPLETING, UploadState.ABORTED):
+        assert state.look_after(kind, entered) is not None
