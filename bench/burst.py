@@ -41,7 +41,7 @@ _ATTEMPTS = 8
 _BASE_S, _CAP_S = 0.5, 20.0
 _LEAD_S = 2.0
 """Between the start of the generators and the first arrival, so that all of them are ready."""
-_DRAIN_WITHIN_S = 300.0
+_DRAIN_WITHIN_S = 1_500.0
 """Whoever still waits after that counts as lost."""
 
 

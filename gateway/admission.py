@@ -2,11 +2,13 @@
 
 In a burst everything would be let in, wait its turn somewhere behind, miss its deadline and be tried again, so that
 most of the work is done for nobody. A bounded number under way keeps each of them quick, and what cannot be begun
-within the patience of a client is refused at once, before it has cost anything.
+within the patience of a client is refused at once, before it has cost anything. Each refusal names a later time, one
+after the other as fast as uploads are begun: so a crowd comes back in a line, not all at once and again and again.
 """
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +16,7 @@ from typing import Final
 
 from services.runtime.errors import Unavailable
 
-_LONGEST_RETRY_AFTER_S: Final = 60
+_LONGEST_RETRY_AFTER_S: Final = 600.0
 _WEIGHT: Final = 0.05
 """Of the latest in the running mean of how long one takes: the mean of about the last twenty."""
 
@@ -34,6 +36,7 @@ class Admission:
         self._free = asyncio.Semaphore(places)
         self._waiting_count = 0
         self._mean_s = 0.05
+        self._promised_until_s = 0.0
 
     @asynccontextmanager
     async def entered(self) -> AsyncIterator[None]:
@@ -42,12 +45,10 @@ class Admission:
         Raises:
             Unavailable: OVERLOADED, the wait would be too long; `retry_after_s` says when to come again.
         """
-        wait_s = self._waiting_count * self._mean_s / self._places
+        turn_s = self._mean_s / self._places
+        wait_s = self._waiting_count * turn_s
         if wait_s > self._patience_s:
-            again_s = min(math.ceil(wait_s), _LONGEST_RETRY_AFTER_S)
-            raise Unavailable(
-                "more uploads begin than can be served", reason="OVERLOADED", details={"retry_after_s": str(again_s)}
-            )
+            raise self._refusal(wait_s, turn_s)
         self._waiting_count += 1
         try:
             await self._free.acquire()
@@ -59,3 +60,17 @@ class Admission:
         finally:
             self._mean_s += _WEIGHT * (time.monotonic() - began_s - self._mean_s)
             self._free.release()
+
+    def _refusal(self, wait_s: float, turn_s: float) -> Unavailable:
+        """Names the first time that nobody else was promised; beyond what clients can be asked to wait, any."""
+        now_s = time.monotonic()
+        self._promised_until_s = max(self._promised_until_s, now_s + wait_s) + turn_s
+        again_s = self._promised_until_s - now_s
+        if again_s > _LONGEST_RETRY_AFTER_S:
+            self._promised_until_s = now_s + _LONGEST_RETRY_AFTER_S
+            again_s = _LONGEST_RETRY_AFTER_S * random.uniform(0.5, 1.0)  # noqa: S311 no secret
+        return Unavailable(
+            "more uploads begin than can be served",
+            reason="OVERLOADED",
+            details={"retry_after_s": str(math.ceil(again_s))},
+        )

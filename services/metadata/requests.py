@@ -57,11 +57,12 @@ class Requests:
         operation_id = ids.new_id(shard_of_user(user_id))
         fresh = Began(user_id, idempotency_key, fingerprint, operation_id, claim_id, lease, keep)
 
+        if await self.store.statement(lambda transaction: transaction.requests.insert(fresh)):
+            return Outcome(fresh.operation_id, None)
+
         async def work(transaction: Transaction) -> Outcome:
-            if await transaction.requests.insert(fresh):
-                return Outcome(fresh.operation_id, None)
             known = await transaction.requests.lock(user_id, idempotency_key)
-            if known is None:  # dropped between the two statements: nobody is at it
+            if known is None:  # dropped in between: nobody is at it
                 raise _in_flight(timedelta(0))
             if known.claim_id == claim_id and known.answer is None:  # our own, of a commit or a call not answered
                 return Outcome(known.operation_id, None)
@@ -94,7 +95,7 @@ class Requests:
             else:
                 await transaction.requests.drop(user_id, idempotency_key, operation_id)
 
-        await self.store.transaction(work)
+        await self.store.statement(work)
 
 
 def _decide(known: Known, fingerprint: bytes) -> bytes | None:
