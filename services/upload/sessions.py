@@ -100,6 +100,12 @@ class Sessions:
             may_lack_size=may_lack_size,
         )
         checksums.check_whole(checksum_algorithm, checksum)
+        if kind is UploadKind.FORM and checksum_algorithm:
+            raise InvalidArgument(
+                "a form carries no checksum that storage would verify",
+                reason="CHECKSUM_INVALID",
+                details={"field": "checksum_algorithm"},
+            )
         chosen, layout = self._arranged(claim.size_bytes, kind)
         media_id = ids.new_media_id(user_id)
         key = ids.original_key(media_id)

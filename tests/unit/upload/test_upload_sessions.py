@@ -102,6 +102,17 @@ class TestInitiate:
         assert storage.crashes.steps == ["records.create"]
         assert (records.intents[0].claim.size_bytes, records.intents[0].part_size_bytes) == (0, 0)
 
+    @pytest.mark.parametrize("checksum", ["", CRC])
+    async def test_a_form_promises_no_checksum(self, checksum: str) -> None:
+        """Storage verifies none, so that its file would fail for lack of it."""
+        _, records, sessions = parts_of()
+        with pytest.raises(InvalidArgument) as refused:
+            await initiate(
+                sessions, size_bytes=0, kind=UploadKind.FORM, algorithm=ChecksumAlgorithm.CRC32C, checksum=checksum
+            )
+        assert refused.value.details == {"field": "checksum_algorithm"}
+        assert not records.sessions
+
     async def test_a_form_takes_no_more_than_storage_can_copy(self) -> None:
         storage, records, _ = parts_of()
         roomy = replace(TERMS, max_size_bytes=dict.fromkeys(MediaType, 2 * WHOLE_MAX_BYTES))
