@@ -19,7 +19,13 @@ ALTER TABLE uploads
     ADD COLUMN sweep_at timestamptz,
     ADD COLUMN sweep_count integer NOT NULL DEFAULT 0 CHECK (sweep_count >= 0);
 
-UPDATE uploads SET sweep_at = now() WHERE state IN ('aborted', 'completing');
+UPDATE uploads
+SET sweep_at = now()
+WHERE state IN ('aborted', 'completing')
+      OR EXISTS (
+          SELECT m.shard FROM media m
+          WHERE m.shard = uploads.shard AND m.media_id = uploads.media_id AND m.status = 'failed'
+      );
 
 CREATE INDEX uploads_to_sweep ON uploads (sweep_at) WHERE sweep_at IS NOT NULL;
 
