@@ -42,7 +42,7 @@ from millrace.models import (
     UploadSession,
 )
 from millrace.trace import new_traceparent, trace_id_of
-from millrace.upload import upload, wait_until_published
+from millrace.upload import forget, upload, wait_until_published
 
 __all__ = [
     "AlreadyUploading",
@@ -76,6 +76,7 @@ __all__ = [
     "Update",
     "UploadSession",
     "UploadedPart",
+    "forget",
     "new_traceparent",
     "trace_id_of",
     "upload",

@@ -5,7 +5,7 @@ However many there are, few are open at once, and what came of each is told in t
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -17,7 +17,7 @@ from millrace.errors import MillraceError
 from millrace.models import Media
 from millrace.slots import Slots
 from millrace.transfer import first_error_alone
-from millrace.upload import SMALL_BYTES, upload, wait_until_published
+from millrace.upload import SMALL_BYTES, forget, upload, wait_until_published
 
 Outcome: TypeAlias = Media | MillraceError
 
@@ -69,6 +69,9 @@ async def upload_each(
             for path in sizes:
                 tell(path, await outcomes[path])
                 del outcomes[path]
+    # Only now: were this process killed before, the same command would find all that it had done so far.
+    for path in uploader.accepted:
+        await uploader.forget(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,12 @@ class _Uploader:
     client: Client
     options: Options
     slots: Slots
+    accepted: list[Path] = field(default_factory=list)
+
+    async def forget(self, path: Path) -> None:
+        """Removes what is remembered of a file that was accepted."""
+        if self.options.state_dir is not None:
+            await forget(self.client, path, self.options.state_dir)
 
     async def outcome_of(self, path: Path, size_bytes: int, row: Row) -> Outcome:
         """Uploads one file when its turn comes; whatever is wrong with it is its outcome, and stops no other."""
@@ -90,8 +99,10 @@ class _Uploader:
                     checksum=options.checksum,
                     state_dir=options.state_dir,
                     resume=options.resume,
+                    keep_state=True,
                     on_progress=row.sent,
                 )
+            self.accepted.append(path)
             if options.wait:
                 media = await wait_until_published(self.client, media.media_id, on_update=row.processed)
         except MillraceError as error:

@@ -16,16 +16,19 @@ from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from millrace.api import Client
 from millrace.checksums import ChecksumAlgorithm, checksum_of_file, encoded
 from millrace.errors import (
+    AlreadyUploading,
     FileUnusable,
     LimitReached,
     MediaFailed,
     MillraceError,
     NotFound,
     Refused,
+    StateUnusable,
     StorageRefused,
 )
 from millrace.models import Media, SignedParts, Status, Update, UploadedPart
@@ -52,6 +55,7 @@ async def upload(
     checksum: ChecksumAlgorithm | None = ChecksumAlgorithm.CRC32C,
     state_dir: str | PathLike[str] | None = None,
     resume: bool = True,
+    keep_state: bool = False,
     on_progress: OnProgress | None = None,
     traceparent: str | None = None,
 ) -> Media:
@@ -66,6 +70,8 @@ async def upload(
         state_dir: folder for a small state file while the upload is not complete; an upload of the same, unchanged file
             that was interrupted goes on from it. None keeps none.
         resume: whether to go on; False gives the interrupted upload up and begins anew.
+        keep_state: whether the state file stays once the media is accepted, until `forget`: an upload of the same file
+            then answers with the same media. For whoever has more to do that may be interrupted.
         on_progress: told of every piece sent, first of what storage holds already.
         traceparent: joins the upload to a trace; a new one is begun when left out.
 
@@ -92,7 +98,18 @@ async def upload(
         one = _Upload(
             client, source, request, checksum, whole, store, parallel, on_progress, traceparent or new_traceparent()
         )
-        return await one.media(resume=resume)
+        media = await one.media(resume=resume)
+        if not keep_state:
+            await asyncio.to_thread(store.clear)
+        return media
+
+
+async def forget(client: Client, path: str | PathLike[str], state_dir: str | PathLike[str]) -> None:
+    """Removes the state file that `upload` was told to keep; the file itself may be gone or changed by now."""
+    with contextlib.suppress(FileUnusable, AlreadyUploading, StateUnusable):
+        source = await asyncio.to_thread(Source.of, Path(path))
+        with _store_for(client, source, state_dir) as store:
+            await asyncio.to_thread(store.clear)
 
 
 async def wait_until_published(
@@ -148,7 +165,6 @@ class _Upload:
         if media is None:
             opened = await self._reopened(former) if former else None
             media = await self._sent(opened or await self._opened(UploadState(self.request)))
-        await asyncio.to_thread(self.store.clear)
         return media
 
     async def _outcome_of(self, former: UploadState) -> Media | None:
@@ -220,7 +236,12 @@ class _Upload:
         checksum = self.whole or whole.result()
         if self.algorithm is ChecksumAlgorithm.CRC32C:
             checksum = transfer.whole_crc32c()
-        state = replace(opened.state, parts=tuple(sending.result()), checksum=encoded(checksum) if checksum else None)
+        state = replace(
+            opened.state,
+            parts=tuple(sending.result()),
+            checksum=encoded(checksum) if checksum else None,
+            complete_key=str(uuid4()),  # other parts are another request, even where an earlier one was refused
+        )
         await asyncio.to_thread(self.store.save, state)
         return await self._completed(state)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from millrace import Backoff, ChecksumAlgorithm, PresignedPart, StorageRefused
-from millrace.parts import PIECE_BYTES, PartRange, Source, read_part
+from millrace.parts import PIECE_BYTES, PartBody, PartRange, Source
 from millrace.storage import AlreadyThere, Damaged, Storage, Transient, UrlRefused
 from services.runtime.blobs import Blobs
 from tests.unit.client.fakes import base64_of
@@ -61,9 +61,16 @@ async def puts() -> AsyncIterator[Storage]:
     await opened.aclose()
 
 
-async def body(*pieces: bytes) -> AsyncGenerator[bytes, None]:
-    for piece in pieces:
-        yield piece
+@pytest.fixture
+def body(tmp_path: Path) -> Callable[[bytes], PartBody]:
+    """Makes a body of bytes."""
+
+    def of(content: bytes) -> PartBody:
+        path = tmp_path / f"{uuid4()}.mp4"
+        path.write_bytes(content)
+        return PartBody(Source.of(path), PartRange(1, 0, len(content)))
+
+    return of
 
 
 @asynccontextmanager
@@ -84,19 +91,23 @@ async def test_a_part_read_from_disk_arrives_whole(multipart: Multipart, puts: S
     content = os.urandom(3 + PART_BYTES + 10)
     path.write_bytes(content)
     part = PartRange(1, 3, PART_BYTES)
-    etag = await puts.put(await multipart.sign(PART_BYTES), read_part(Source.of(path), part))
+    etag = await puts.put(await multipart.sign(PART_BYTES), PartBody(Source.of(path), part))
     assert await multipart.held() == [(1, etag, PART_BYTES)]
     await multipart.complete()
     assert await multipart.blobs.get(BUCKET, multipart.key) == content[3 : 3 + PART_BYTES]
 
 
-async def test_another_length_than_was_signed_is_refused(multipart: Multipart, puts: Storage) -> None:
+async def test_another_length_than_was_signed_is_refused(
+    multipart: Multipart, puts: Storage, body: Callable[[bytes], PartBody]
+) -> None:
     with pytest.raises(UrlRefused):
         await puts.put(replace(await multipart.sign(PART_BYTES), size_bytes=5), body(b"short"))
     assert await multipart.held() == []
 
 
-async def test_an_expired_url_is_told_from_other_refusals(multipart: Multipart, puts: Storage) -> None:
+async def test_an_expired_url_is_told_from_other_refusals(
+    multipart: Multipart, puts: Storage, body: Callable[[bytes], PartBody]
+) -> None:
     part = await multipart.sign(5, expires_in=timedelta(seconds=1))
     await asyncio.sleep(2.1)
     with pytest.raises(UrlRefused):
@@ -104,7 +115,9 @@ async def test_an_expired_url_is_told_from_other_refusals(multipart: Multipart, 
     assert await multipart.held() == []
 
 
-async def test_an_upload_that_is_gone_is_refused_for_good(multipart: Multipart, puts: Storage) -> None:
+async def test_an_upload_that_is_gone_is_refused_for_good(
+    multipart: Multipart, puts: Storage, body: Callable[[bytes], PartBody]
+) -> None:
     part = await multipart.sign(5)
     await multipart.blobs.abort_multipart(BUCKET, multipart.key, multipart.upload_id)
     with pytest.raises(StorageRefused) as caught:
@@ -121,14 +134,14 @@ async def test_a_connection_cut_in_the_middle_of_a_part_is_worth_another_try(
     signed = await multipart.sign(PART_BYTES)
     async with cut_off(after_bytes=2 * PIECE_BYTES) as cut_url:
         with pytest.raises(Transient):
-            await puts.put(replace(signed, url=cut_url), read_part(Source.of(path), part))
-    etag = await puts.put(signed, read_part(Source.of(path), part))
+            await puts.put(replace(signed, url=cut_url), PartBody(Source.of(path), part))
+    etag = await puts.put(signed, PartBody(Source.of(path), part))
     assert await multipart.held() == [(1, etag, PART_BYTES)]
 
 
 @pytest.mark.parametrize("algorithm", ChecksumAlgorithm)
 async def test_a_part_with_a_checksum_is_refused_when_other_bytes_arrive(
-    storage: Blobs, puts: Storage, algorithm: ChecksumAlgorithm
+    storage: Blobs, puts: Storage, algorithm: ChecksumAlgorithm, body: Callable[[bytes], PartBody]
 ) -> None:
     key = f"000/{uuid4()}/original"
     upload_id = await storage.create_multipart(BUCKET, key, content_type="video/mp4", algorithm=algorithm.value)
@@ -143,7 +156,7 @@ async def test_a_part_with_a_checksum_is_refused_when_other_bytes_arrive(
     await storage.abort_multipart(BUCKET, key, upload_id)
 
 
-async def test_a_put_of_a_whole_is_taken_once(storage: Blobs, puts: Storage) -> None:
+async def test_a_put_of_a_whole_is_taken_once(storage: Blobs, puts: Storage, body: Callable[[bytes], PartBody]) -> None:
     key, headers = f"000/{uuid4()}/original", {"If-None-Match": "*"}
     bound = {"content-length": "5", "if-none-match": "*"}
     part = PresignedPart(1, storage.sign_put(BUCKET, key, bound, expires_in=HOUR), 5, headers)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from millrace import AlreadyUploading, ChecksumAlgorithm, LimitReached, Media, NetworkError, Refused, upload
+from millrace import AlreadyUploading, ChecksumAlgorithm, LimitReached, Media, NetworkError, Refused, forget, upload
 from tests.unit.client.fakes import MEDIA_ID, FakeService, Killed, base64_of, problem
 
 CONTENT = b"0123456789abcdefghijklmnopqrstuvwxyz!"  # ten parts of four bytes, the last of one
@@ -121,6 +121,21 @@ async def test_killed_again_and_again_it_arrives(case: Case) -> None:
         kills += 1
     assert kills > 3
     assert (len(case.service.uploads), stored(case.service), resent(case.service)) == (1, CONTENT, [])
+
+
+async def test_what_was_accepted_is_answered_again_until_it_is_forgotten(case: Case) -> None:
+    async def run() -> Media:
+        async with case.service.client() as client:
+            return await upload(client, case.clip, state_dir=case.folder, keep_state=True)
+
+    first, again = await run(), await run()
+    assert again.media_id == first.media_id
+    assert (len(case.service.uploads), resent(case.service)) == (1, [])
+    async with case.service.client() as client:
+        await forget(client, case.clip, case.folder)
+    assert [*case.folder.iterdir()] == []
+    await case.run()
+    assert len(case.service.uploads) == 2
 
 
 async def test_what_storage_holds_counts_from_the_beginning(case: Case) -> None:
