@@ -5,10 +5,12 @@ import contextlib
 import mimetypes
 import os
 import stat
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import httpx
 
 from millrace.errors import FileUnusable
 
@@ -120,21 +122,36 @@ def cut(size_bytes: int, part_size_bytes: int) -> tuple[PartRange, ...]:
     )
 
 
-async def read_part(source: Source, part: PartRange) -> AsyncGenerator[bytes, None]:
-    """The bytes of a part, exactly `part.size_bytes` of them, in pieces of at most `PIECE_BYTES`.
+class PartBody(httpx.AsyncByteStream):
+    """A part as the body of one request, exactly `part.size_bytes` long; counts what is on its way.
 
-    Reads in a thread: a slow disk stops nobody else.
-
-    Raises:
-        FileUnusable: the file is gone, was changed, ends too early, or cannot be read.
+    It is read in a thread, so that a slow disk stops nobody else; `Source.pieces` says what may go wrong.
     """
-    pieces = source.pieces(part)
-    try:
-        while piece := await asyncio.to_thread(next, pieces, None):
+
+    def __init__(self, source: Source, part: PartRange, on_sent: Callable[[int], None] = lambda _: None) -> None:
+        """Reads nothing yet; `on_sent` is told how many more bytes are on their way."""
+        self.source = source
+        self.part = part
+        self.sent_bytes = 0
+        self._on_sent = on_sent
+        self._pieces: Generator[bytes, None, None] | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._pieces = self.source.pieces(self.part)
+        while piece := await asyncio.to_thread(next, self._pieces, None):
             yield piece
-    finally:
+            self.count(len(piece))
+
+    async def aclose(self) -> None:
+        """Closes the file."""
         with contextlib.suppress(ValueError):  # a cancelled read is still under way; its end closes the file
-            pieces.close()
+            if self._pieces:
+                self._pieces.close()
+
+    def count(self, more_bytes: int) -> None:
+        """Counts bytes that are on their way."""
+        self.sent_bytes += more_bytes
+        self._on_sent(more_bytes)
 
 
 def content_type_of(path: Path) -> str:

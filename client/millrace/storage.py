@@ -5,14 +5,15 @@ No token, no trace header: a presigned URL carries all that storage needs, and s
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator
 
 import httpx
 
 from millrace.backoff import Backoff
 from millrace.errors import StorageRefused
 from millrace.models import PresignedPart
-from millrace.wire import TRANSIENT, http_client, reason_of, retry_after_s
+from millrace.parts import PartBody
+from millrace.sendfile import SendfileTransport
+from millrace.wire import LIMITS, TRANSIENT, http_client, reason_of, retry_after_s, tls
 
 # Writing has no progress for as long as the link is full, reading none until storage has written the part down.
 _TIMEOUT = httpx.Timeout(120.0, connect=10.0, write=60.0)
@@ -48,15 +49,16 @@ class Storage:
     """Object storage as presigned URLs reach it."""
 
     def __init__(self, *, backoff: Backoff, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._http = http_client(transport, timeout=_TIMEOUT)
+        in_the_clear = SendfileTransport(httpx.AsyncHTTPTransport(verify=tls(), limits=LIMITS))
+        self._http = http_client(transport, timeout=_TIMEOUT, in_the_clear=in_the_clear)
         self.backoff = backoff
 
-    async def put(self, part: PresignedPart, body: AsyncGenerator[bytes, None]) -> str:
+    async def put(self, part: PresignedPart, body: PartBody) -> str:
         """Sends one part, once.
 
         Args:
             part: presigned; its length and its headers are sent exactly so, since the signature binds them.
-            body: exactly as many bytes; closed in any case.
+            body: its bytes; closed in any case.
 
         Returns:
             The part's entity tag, without quotes.
@@ -69,9 +71,11 @@ class Storage:
             StorageRefused: not worth another try.
         """
         headers = {**part.headers, "Content-Length": str(part.size_bytes)}
+        request = self._http.build_request("PUT", part.url, content=body, headers=headers)
+        request.stream = body  # httpx wraps what it is given, but SendfileTransport looks for the file
         try:
             async with contextlib.aclosing(body):
-                response = await self._http.put(part.url, content=body, headers=headers)
+                response = await self._http.send(request)
         except httpx.TransportError as error:
             raise Transient(reason_of(error)) from error
         if response.is_success:

@@ -9,7 +9,7 @@ memory: the second read comes from the page cache.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -19,13 +19,14 @@ from millrace.api import Client
 from millrace.checksums import ChecksumAlgorithm, checksum_of, encoded, joined_crc32c
 from millrace.errors import FileUnusable, NetworkError, StorageRefused, UnexpectedAnswer
 from millrace.models import PresignedPart, SignedParts, UploadedPart
-from millrace.parts import PartRange, Source, cut, read_part
+from millrace.parts import PartBody, PartRange, Source, cut
 from millrace.storage import AlreadyThere, Damaged, Transient, UrlRefused
 
 OnProgress = Callable[[int, int], None]
 """Called with the bytes sent so far and the bytes in all; the first falls when a part has to be sent again."""
 
-_BATCH_PARTS: Final = 4  # signed by one call at least: a call costs much the same for one part and for a few
+_FIRST_BATCH_PARTS: Final = 4  # what the first sender waits for
+_BATCH_PARTS: Final = 16  # a call costs much the same for one part and for some, and their checksums are soon computed
 _FRESH_URLS: Final = 3  # a URL refused more often than this is not refused for its age
 _MARGIN: Final = timedelta(seconds=30)  # a URL that ends sooner is signed afresh: it counts when the request arrives
 
@@ -124,8 +125,9 @@ class Transfer:
 
     async def _prepare(self, pending: Sequence[PartRange], ready: asyncio.Queue[_Ready | None], senders: int) -> None:
         """Keeps the queue filled; then computes the checksums of the parts that storage held before."""
-        remaining = iter(pending)
-        while batch := [*islice(remaining, max(_BATCH_PARTS, senders))]:
+        remaining, size = iter(pending), max(_FIRST_BATCH_PARTS, senders)
+        while batch := [*islice(remaining, size)]:
+            size = max(size, min(2 * size, _BATCH_PARTS))
             for part in batch:
                 await self._compute(part)
             for prepared in await self._signed(batch):
@@ -206,20 +208,11 @@ class Transfer:
 
     async def _try_part(self, ready: _Ready) -> str:
         """Sends one part once; what a failed try had counted is taken back."""
-        counted_bytes = 0
-
-        async def counted() -> AsyncGenerator[bytes, None]:
-            nonlocal counted_bytes
-            async with contextlib.aclosing(read_part(self._source, ready.part)) as pieces:
-                async for piece in pieces:
-                    yield piece
-                    counted_bytes += len(piece)
-                    self._count(len(piece))
-
+        body = PartBody(self._source, ready.part, self._count)
         try:
-            return await self._client.storage.put(ready.signed, counted())
+            return await self._client.storage.put(ready.signed, body)
         except BaseException:
-            self._count(-counted_bytes)
+            self._count(-body.sent_bytes)
             raise
 
     async def _reread(self, part: PartRange) -> _Ready:

@@ -4,8 +4,11 @@ Every call here may be repeated safely: reads by nature, `initiate` by its Idemp
 gateway promises it. So all of them are retried alike.
 """
 
+import ssl
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
+from urllib.request import getproxies
 
 import httpx
 
@@ -16,13 +19,19 @@ TRANSIENT = frozenset({408, 425, 429, 502, 503, 504})
 """Statuses after which the same request may succeed. A plain 500 is a defect, and asking again would repeat it."""
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-_LONGEST_RETRY_AFTER_S = 60.0
+_LONGEST_RETRY_AFTER_S = 900.0
 _FIRST_ATTEMPTS = 4  # about 3 s: a gateway that never answered is more likely misspelt than out of reach
 
 # Proxies of the environment are for other machines: without NO_PROXY, even a server on this one would go through them.
-_LOOPBACK_DIRECT: dict[str, httpx.AsyncBaseTransport | None] = {
-    f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")
-}
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+
+
+@cache
+def tls() -> ssl.SSLContext:
+    """Whom to trust; made once, since reading all certificates takes longer than a small upload."""
+    return httpx.create_ssl_context()
 
 
 def http_client(
@@ -31,15 +40,30 @@ def http_client(
     timeout: httpx.Timeout = _TIMEOUT,
     headers: Mapping[str, str] | None = None,
     base_url: str = "",
+    in_the_clear: httpx.AsyncBaseTransport | None = None,
 ) -> httpx.AsyncClient:
-    """An httpx client as this package uses it: no redirects, no cookies of others, loopback past any proxy."""
+    """An httpx client as this package uses it: no redirects, no cookies of others, loopback past any proxy.
+
+    Args:
+        transport: replaces the network altogether.
+        timeout: longest silences.
+        headers: of every request.
+        base_url: what paths are relative to.
+        in_the_clear: takes plain HTTP that no proxy is asked for.
+    """
+    mounts: dict[str, httpx.AsyncBaseTransport | None] = {f"all://{host}": None for host in _LOOPBACK}
+    if in_the_clear:
+        mounts |= {f"http://{host}": in_the_clear for host in _LOOPBACK}
+        if not {"http", "all"} & set(getproxies()):
+            mounts["http://"] = in_the_clear
     return httpx.AsyncClient(
         base_url=base_url,
         headers={"User-Agent": "millrace-python", **(headers or {})},
         timeout=timeout,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        limits=LIMITS,
+        verify=tls(),
         transport=transport,
-        mounts=_LOOPBACK_DIRECT if transport is None else None,
+        mounts=mounts if transport is None else None,
     )
 
 
@@ -145,7 +169,7 @@ def reason_of(error: Exception) -> str:
 
 
 def retry_after_s(response: httpx.Response) -> float:
-    """Seconds the server asks to wait, at most a minute; 0 where it says nothing or names a date."""
+    """Seconds the server asks to wait, at most a quarter of an hour; 0 where it says nothing or names a date."""
     text = response.headers.get("retry-after", "")
     return min(float(text), _LONGEST_RETRY_AFTER_S) if text.isdecimal() else 0.0
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.errors import FileUnusable
-from millrace.parts import PIECE_BYTES, PartRange, Source, content_type_of, cut, read_part
+from millrace.parts import PIECE_BYTES, PartBody, PartRange, Source, content_type_of, cut
 from services.upload.parts import choose_layout
 
 
@@ -35,7 +35,9 @@ async def test_reads_exactly_the_part_in_small_pieces(tmp_path: Path) -> None:
     path.write_bytes(content)
     source = Source.of(path)
     for part in cut(len(content), 2 * PIECE_BYTES + 3):
-        pieces = [piece async for piece in read_part(source, part)]
+        body = PartBody(source, part)
+        pieces = [piece async for piece in body]
+        assert body.sent_bytes == part.size_bytes
         assert max(map(len, pieces)) <= PIECE_BYTES
         assert b"".join(pieces) == content[part.offset_bytes : part.offset_bytes + part.size_bytes]
 
@@ -50,7 +52,7 @@ async def test_a_file_that_changed_is_not_read(tmp_path: Path, change: "object")
     assert callable(change)
     change(path)
     with pytest.raises(FileUnusable, match="changed"):
-        await anext(read_part(source, PartRange(1, 0, 10)))
+        await anext(aiter(PartBody(source, PartRange(1, 0, 10))))
 
 
 async def test_a_file_that_vanished_is_said_so(tmp_path: Path) -> None:
@@ -59,13 +61,13 @@ async def test_a_file_that_vanished_is_said_so(tmp_path: Path) -> None:
     source = Source.of(path)
     path.unlink()
     with pytest.raises(FileUnusable, match="no such file"):
-        await anext(read_part(source, PartRange(1, 0, 10)))
+        await anext(aiter(PartBody(source, PartRange(1, 0, 10))))
 
 
 async def test_a_file_cut_short_while_it_is_read_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(bytes(2 * PIECE_BYTES))
-    pieces = read_part(Source.of(path), PartRange(1, 0, 2 * PIECE_BYTES))
+    pieces = aiter(PartBody(Source.of(path), PartRange(1, 0, 2 * PIECE_BYTES)))
     await anext(pieces)
     os.truncate(path, PIECE_BYTES)
     with pytest.raises(FileUnusable, match="cut short"):
