@@ -13,7 +13,16 @@ from millrace import report
 from millrace.api import Client
 from millrace.board import Board, Row
 from millrace.checksums import ChecksumAlgorithm
-from millrace.errors import MillraceError
+from millrace.errors import (
+    AlreadyUploading,
+    LimitReached,
+    MillraceError,
+    NetworkError,
+    NotAuthenticated,
+    QuotaExceeded,
+    ServiceFault,
+    UnexpectedAnswer,
+)
 from millrace.models import Media
 from millrace.slots import Slots
 from millrace.transfer import first_error_alone
@@ -22,6 +31,10 @@ from millrace.upload import SMALL_BYTES, forget, upload, wait_until_published
 Outcome: TypeAlias = Media | MillraceError
 
 _OPEN_FILES: Final = 64  # being sent, or waited for
+_PASSING: Final = (
+    AlreadyUploading, LimitReached, NetworkError, NotAuthenticated, QuotaExceeded, ServiceFault, UnexpectedAnswer,
+)  # fmt: skip
+"""What another run may find mended, though the file and what was asked for stay the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +82,10 @@ async def upload_each(
             for path in sizes:
                 tell(path, await outcomes[path])
                 del outcomes[path]
-    # Only now: were this process killed before, the same command would find all that it had done so far.
-    for path in uploader.accepted:
-        await uploader.forget(path)
+    # Only now, and only if nothing is left to do: the same command, given again, finds all that was done so far.
+    if not uploader.unfinished:
+        for path in uploader.accepted:
+            await uploader.forget(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,7 @@ class _Uploader:
     options: Options
     slots: Slots
     accepted: list[Path] = field(default_factory=list)
+    unfinished: list[Path] = field(default_factory=list)
 
     async def forget(self, path: Path) -> None:
         """Removes what is remembered of a file that was accepted."""
@@ -106,6 +121,8 @@ class _Uploader:
             if options.wait:
                 media = await wait_until_published(self.client, media.media_id, on_update=row.processed)
         except MillraceError as error:
+            if isinstance(error, _PASSING):
+                self.unfinished.append(path)
             row.ended(report.word_for(error), ok=False)
             return error
         row.ended(media.status.value, ok=True)

@@ -162,6 +162,8 @@ class _Upload:
             await self._give_up(former.media_id)
             former = None
         media = await self._outcome_of(former) if former else None
+        if media and self.on_progress:
+            self.on_progress(self.source.size_bytes, self.source.size_bytes)
         if media is None:
             opened = await self._reopened(former) if former else None
             media = await self._sent(opened or await self._opened(UploadState(self.request)))

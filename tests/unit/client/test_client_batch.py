@@ -7,11 +7,11 @@ import httpx
 import pytest
 from rich.console import Console
 
-from millrace import Media
+from millrace import Media, NetworkError
 from millrace.batch import Options, Outcome, upload_each
 from millrace.board import Board, PlainBoard
 from millrace.slots import Slots
-from tests.unit.client.fakes import FakeService
+from tests.unit.client.fakes import HASTY, FakeService
 
 OPTIONS = Options(None, parallel=4, checksum=None, state_dir=None, resume=True, wait=False)
 
@@ -66,6 +66,32 @@ async def test_one_that_fails_stops_no_other_and_order_is_kept(tmp_path: Path, b
     outcomes = await told(service, sizes, board, OPTIONS)
     assert [*outcomes] == paths
     assert sum(isinstance(outcome, Media) for outcome in outcomes.values()) == 3
+
+
+async def test_a_command_given_again_does_what_is_left_and_nothing_twice(tmp_path: Path, board: Board) -> None:
+    service, sizes = FakeService(statuses=None), files(tmp_path, 4)
+    options = replace(OPTIONS, state_dir=tmp_path / "state", parallel=1)
+    service.faults["POST /v1/initiate-upload"] = [httpx.ConnectError("no route")] * HASTY.attempts
+    first = await told(service, sizes, board, options)
+    assert [type(outcome) for outcome in first.values()] == [NetworkError, Media, Media, Media]
+    second = await told(service, sizes, board, options)
+    assert all(isinstance(outcome, Media) for outcome in second.values())
+    assert len(service.uploads) == 4
+    assert list_of(tmp_path / "state") == []
+    await told(service, sizes, board, options)
+    assert len(service.uploads) == 8  # what came to its end is another wish when it is said again
+
+
+async def test_what_no_other_run_can_mend_keeps_nothing(tmp_path: Path, board: Board) -> None:
+    service, sizes = FakeService(statuses=None), files(tmp_path, 2)
+    options = replace(OPTIONS, state_dir=tmp_path / "state", parallel=1)
+    service.faults["PUT 1"] = [httpx.Response(404)]
+    await told(service, sizes, board, options)
+    assert list_of(tmp_path / "state") == []
+
+
+def list_of(folder: Path) -> list[Path]:
+    return [*folder.iterdir()]
 
 
 async def test_what_breaks_the_telling_ends_everything_as_itself(tmp_path: Path, board: Board) -> None:
