@@ -13,10 +13,10 @@ Results go to standard output, progress and errors to standard error. Exit codes
     8  a quota or a limit is reached
     130  interrupted
 
-With several files it is the code of the first that did not succeed; the others are done all the same. After 3, 6, 7, 8,
-130 or a kill, `upload` goes on when the same command is given again: files that were accepted are not sent again, nor is
-what storage holds of the others. Once nothing is left that another run could mend, all of it is forgotten, and the same
-command uploads the same files once more.
+With several files it is the code of the first that did not succeed; the others are done all the same. After 3, 6, 7,
+8, 130 or a kill, `upload` goes on when the same command is given again: files that were accepted are not sent again,
+nor is what storage holds of the others. Once nothing is left that another run could mend, all of it is forgotten, and
+the same command uploads the same files once more.
 """
 
 import asyncio
