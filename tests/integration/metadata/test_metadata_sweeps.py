@@ -233,6 +233,18 @@ class TestFinish:
         assert before is not None
         assert about(after, before)
 
+    async def test_not_even_where_claims_of_both_states_have_the_same_number(
+        self, metadata: Metadata, user: str, sql: Sql
+    ) -> None:
+        upload = await begun(metadata, user, FORM)
+        await has_come(sql, upload)
+        (of_the_open_one,) = await metadata.claim_sweeps()
+        await metadata.abort(user, upload.media_id)
+        (of_the_aborted_one,) = await metadata.claim_sweeps(lease=timedelta(minutes=30))
+        assert of_the_open_one.sweep_count == of_the_aborted_one.sweep_count
+        await metadata.finish_sweep(of_the_open_one, None)
+        assert about(await due_in(sql, upload), timedelta(minutes=30))
+
     async def test_nor_one_that_did_not_know_of_a_failure(self, metadata: Metadata, user: str, sql: Sql) -> None:
         """The state stays completed: without a further look the original would stay for ever."""
         upload = await begun(metadata, user, FORM)
