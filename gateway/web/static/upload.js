@@ -57,8 +57,10 @@ byId("token-form").addEventListener("submit", (event) => {
 async function showQuota() {
   try {
     const { used_bytes: used, limit_bytes: limit } = await session.quota(new AbortController().signal);
-    byId("quota").textContent = limit ? `${bytes(used)} of ${bytes(limit)} used` : used ? `${bytes(used)} stored` : "";
-    show(byId("quota"), Boolean(limit || used));
+    // Whose files these will be stands beside it: a link may have brought somebody else's token.
+    const room = limit ? `${bytes(used)} of ${bytes(limit)} used` : used ? `${bytes(used)} stored` : "";
+    byId("quota").textContent = [token.subject() && `Signed in as ${token.subject()}`, room].filter(Boolean).join(" · ");
+    show(byId("quota"), Boolean(byId("quota").textContent));
   } catch {
     show(byId("quota"), false); // good to know, and nothing depends on it
   }
