@@ -29,7 +29,7 @@ from deploy.local import errors
 from deploy.local.home import CHECKOUT, MARKER
 from deploy.local.stack import Stack
 from deploy.local.supervisor import marked_processes
-from deploy.provision import ProvisionSettings, provision
+from deploy.provision import STALE_UPLOAD_DAYS, ProvisionSettings, provision
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -225,7 +225,7 @@ class TestObjectStorage:
                 | {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"},
             )
             assert asked.status_code == 200
-            assert asked.headers["access-control-allow-methods"] == "PUT"
+            assert asked.headers["access-control-allow-methods"] == "PUT, POST"
             done = browser.put(url, content=b"bytes", headers=page)
         assert done.status_code == 200
         assert done.headers["etag"]
@@ -238,7 +238,7 @@ class TestObjectStorage:
 
     def test_forgotten_uploads_are_aborted(self, s3: "S3Client") -> None:
         rules = s3.get_bucket_lifecycle_configuration(Bucket="originals")["Rules"]
-        assert [rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] for rule in rules] == [2]
+        assert [rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] for rule in rules] == [STALE_UPLOAD_DAYS]
 
 
 class TestOtherParts:
