@@ -4,7 +4,6 @@ Names are the contract's. Keys and upload ids come back from clients: a key must
 identifier has, and the upload service holds media, upload id and owner together.
 """
 
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -23,7 +22,6 @@ BUCKET: Final = "originals"
 UNKNOWN_TYPE: Final = "application/octet-stream"
 
 _MAX_PARTS_SIGNED: Final = 1_000
-_NUMBER: Final = re.compile(r"[0-9]{1,5}")
 
 
 class Wire(BaseModel):
