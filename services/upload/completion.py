@@ -88,13 +88,17 @@ class Completion:
                         "the form was not sent yet", reason="PARTS_INCOMPLETE", details={"field": "parts"}
                     )
                 return
+            parts.check_claim(session.layout, claimed)
+            check_begun(session)
             try:
                 size_bytes = await self._compare(session, claimed)
             except InvalidArgument:
-                if session.state is SessionState.COMPLETING:
-                    await self._records.reopen(media_id)  # so that what differs can be signed and sent again
-                _check_not_aborted(await self._records.get(user_id, media_id))  # which clears what is compared
-                raise
+                if not await self._is_joined_meanwhile(session):
+                    if session.state is SessionState.COMPLETING:
+                        await self._records.reopen(media_id)  # so that what differs can be signed and sent again
+                    _check_not_aborted(await self._records.get(user_id, media_id))  # which clears what is compared
+                    raise
+                size_bytes = 0
             session = await self._records.begin_complete(user_id, media_id, size_bytes=size_bytes, checksum=checksum)
             if session.state is SessionState.COMPLETED:
                 return
@@ -128,8 +132,6 @@ class Completion:
         Returns:
             How many bytes storage holds of them, where that is news; else 0.
         """
-        parts.check_claim(session.layout, claimed)
-        check_begun(session)
         try:
             held = await self._held(session)
         except NotFound:
@@ -192,6 +194,10 @@ class Completion:
     async def _pin(self, session: Session) -> None:
         original = await self._verified(session)
         await self._records.begin_processing(session.media_id, original)
+
+    async def _is_joined_meanwhile(self, session: Session) -> bool:
+        """Whether another call joined the parts while this one compared them: they vanish one by one, as listed."""
+        return session.kind is UploadKind.MULTIPART and await self._is_joined(session)
 
     async def _is_joined(self, session: Session) -> bool:
         return await self._storage.exists(session.s3_key)

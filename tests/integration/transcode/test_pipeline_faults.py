@@ -81,7 +81,9 @@ async def test_storage_that_is_away_for_seconds_costs_no_attempt(
     line = Line(env["MILLRACE_S3_ENDPOINT_URL"].removeprefix("http://"))
     await line.mend()
     media_id = await pipeline.begin(long_clip, "video/mp4")
-    async with serving({**env, "MILLRACE_S3_ENDPOINT_URL": f"http://{line.address}"}, transcode.serve):
+    # Whoever waits for storage gives a sign of life every four seconds, which a lease must be longer than.
+    env = {**env, "MILLRACE_S3_ENDPOINT_URL": f"http://{line.address}", "MILLRACE_TASK_LEASE_S": "20"}
+    async with serving(env, transcode.serve):
         await pipeline.advanced(media_id, "360p")
         line.cut()
         await asyncio.sleep(5)

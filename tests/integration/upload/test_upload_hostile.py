@@ -39,6 +39,8 @@ PROCESSING = media_pb2.MEDIA_STATUS_PROCESSING
 FAILED = media_pb2.MEDIA_STATUS_FAILED
 
 RACES = 200
+HEAD_STARTS_S = (0.0, 0.003, 0.01, 0.03, 0.1, 1.0)
+"""Of the first of two racing calls: from none at all to all that it needs, however busy the machine is."""
 SOON_S = 30.0
 
 Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -594,11 +596,18 @@ async def test_200_races_of_complete_and_abort_have_one_outcome_each(
     kind: media_pb2.UploadKind.ValueType,
 ) -> None:
     ready = await runners(stub, http, kind)
+    slots = asyncio.Semaphore(16)
 
     async def has_completed(runner: Runner) -> bool:
         """Whether its completion won; the other call is told that it lost."""
         first, second = (runner.complete, runner.abort) if random.random() < 0.5 else (runner.abort, runner.complete)
-        outcomes = await asyncio.gather(first(), second(), return_exceptions=True)
+
+        async def later() -> media_pb2.Media:
+            await asyncio.sleep(random.choice(HEAD_STARTS_S))
+            return await second()
+
+        async with slots:
+            outcomes = await asyncio.gather(first(), later(), return_exceptions=True)
         (lost,) = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         (won,) = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
         assert isinstance(lost, FailedPrecondition), lost

@@ -1,5 +1,7 @@
 """Completing what came in parts: the one path, every crash on it, and everything that storage may answer."""
 
+from collections.abc import Sequence
+
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, TraceFlags
@@ -9,7 +11,7 @@ from services.upload import tracing
 from services.upload.checksums import ChecksumAlgorithm
 from services.upload.completion import Completion
 from services.upload.kinds import UploadKind
-from services.upload.parts import ClaimedPart
+from services.upload.parts import ClaimedPart, HeldPart
 from services.upload.session import Session, SessionState, StoredOriginal
 from services.upload.sessions import Sessions
 from tests.unit.upload.fakes import TRACEPARENT, USER, Crash, Crashes, FakeRecords, FakeStorage
@@ -100,6 +102,19 @@ async def test_a_refusal_after_another_call_has_joined_the_parts_is_none() -> No
     storage.objects[session.s3_key] = StoredOriginal(session.s3_key, "joined", session.layout.size_bytes)
     await completion.complete(USER, session.media_id, claimed)
     assert [original.etag for original in records.announced] == ["joined"]
+
+
+async def test_parts_that_vanish_because_another_call_joins_them_are_none_that_differ() -> None:
+    class Joining(FakeStorage):
+        async def list_parts(self, key: str, upload_id: str) -> Sequence[HeldPart]:
+            """Shows the parts while they are being removed: this storage has no moment at which all of them go."""
+            await self.complete(key, upload_id, claimed, None)
+            return ()
+
+    fake, records, _, session, claimed = await uploaded()
+    storage = Joining(uploads=fake.uploads, keys=fake.keys, algorithms=fake.algorithms)
+    await Completion(storage, records, TERMS.max_size_bytes).complete(USER, session.media_id, claimed)
+    assert records.announced == [StoredOriginal(session.s3_key, "joined-5", session.layout.size_bytes)]
 
 
 async def test_an_original_of_another_size_fails_the_media() -> None:
