@@ -42,21 +42,27 @@ class Parts:
     admission: Admission
 
 
-# None of these blocks, and all are coroutines: FastAPI would send plain functions through a thread.
-async def _parts(request: Request) -> Parts:
+def parts_of(request: Request) -> Parts:
+    """The parts of the process that handles a request."""
     parts = request.app.state.parts
     assert isinstance(parts, Parts)
     return parts
+
+
+# None of these blocks, and all are coroutines: FastAPI would send plain functions through a thread. It also solves what
+# a dependency itself depends on anew for each use, so they take the request where another one is not documented by it.
+async def _parts(request: Request) -> Parts:
+    return parts_of(request)
 
 
 bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A JWT of the configured issuer.")
 
 
 async def _caller(
-    parts: Annotated[Parts, Depends(_parts)],
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Caller:
-    return identified(await parts.authenticator.caller(credentials.credentials if credentials else None))
+    token = credentials.credentials if credentials else None
+    return identified(await parts_of(request).authenticator.caller(token))
 
 
 def identified(caller: Caller) -> Caller:
@@ -76,7 +82,6 @@ async def _media_id(
 
 async def _keyed_request(
     request: Request,
-    parts: Annotated[Parts, Depends(_parts)],
     caller: Annotated[Caller, Depends(_caller)],
     _documented: Annotated[
         str | None,
@@ -88,6 +93,7 @@ async def _keyed_request(
         ),
     ] = None,
 ) -> KeyedRequest:
+    parts = parts_of(request)
     body = await request.body()  # read by then, and kept by the request
     return KeyedRequest(
         parts.clients.metadata,

@@ -101,9 +101,9 @@ class KeyedRequest:
             key: as `parse_key` gives it; None for a request of its own.
             fingerprint: of the request; see `fingerprint`.
         """
+        self.user_id = user_id
         self._metadata = metadata
         self._terms = terms
-        self._user_id = user_id
         self._key = key
         self._fingerprint = fingerprint
 
@@ -134,7 +134,7 @@ class KeyedRequest:
         return await call(
             self._metadata.BeginRequest,
             pb.BeginRequestRequest(
-                user_id=self._user_id,
+                user_id=self.user_id,
                 idempotency_key=key,
                 fingerprint=self._fingerprint,
                 lease=_duration(self._terms.lease),
@@ -145,7 +145,7 @@ class KeyedRequest:
 
     async def _end(self, key: str, operation_id: str, request: pb.EndRequestRequest) -> None:
         """Says what came of it; where that fails, the lease runs out and a repeat is carried out anew, harmlessly."""
-        request.user_id, request.idempotency_key, request.operation_id = self._user_id, key, operation_id
+        request.user_id, request.idempotency_key, request.operation_id = self.user_id, key, operation_id
 
         async def say() -> None:
             try:

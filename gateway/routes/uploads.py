@@ -28,9 +28,7 @@ router = APIRouter(tags=["uploads"])
     summary="Begin an upload",
     responses=problems(409, 413, 422, 429),
 )
-async def initiate_upload(
-    body: models.InitiateUpload, caller: WhoAsks, here: ThisProcess, request: OnceByKey
-) -> Response:
+async def initiate_upload(body: models.InitiateUpload, here: ThisProcess, request: OnceByKey) -> Response:
     """Creates the media and answers with presigned URLs for its first parts.
 
     PUT each part to its URL with the part's headers, several at a time, and keep the `ETag` of every answer. Then
@@ -42,7 +40,7 @@ async def initiate_upload(
         begun = await call(
             here.clients.upload.InitiateUpload,
             pb.InitiateUploadRequest(
-                user_id=caller.user_id,
+                user_id=request.user_id,
                 filename=body.filename,
                 content_type=body.content_type,
                 size_bytes=body.size_bytes,
@@ -65,9 +63,7 @@ async def initiate_upload(
     summary="Complete an upload",
     responses=problems(404, 409, 413, 422),
 )
-async def complete_upload(
-    body: models.CompleteUpload, caller: WhoAsks, here: ThisProcess, request: OnceByKey
-) -> Response:
+async def complete_upload(body: models.CompleteUpload, here: ThisProcess, request: OnceByKey) -> Response:
     """Joins the parts and queues the processing; `Location` leads to the media. Safe to repeat, even without a key."""
 
     async def complete(_: str) -> Answer:
@@ -75,7 +71,7 @@ async def complete_upload(
         completed = await call(
             here.clients.upload.CompleteUpload,
             pb.CompleteUploadRequest(
-                user_id=caller.user_id,
+                user_id=request.user_id,
                 media_id=media_id,
                 parts=[
                     pb.CompletedPart(part_number=part.part_number, etag=part.etag, checksum=part.checksum or "")

@@ -31,7 +31,7 @@ async def test_whoever_would_wait_too_long_is_told_when_to_come_again() -> None:
         async with admission.entered():
             await release.wait()
 
-    staying = [asyncio.create_task(stay()) for _ in range(6)]
+    staying = [asyncio.create_task(stay()) for _ in range(22)]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable) as refused:
         async with admission.entered():
@@ -42,6 +42,30 @@ async def test_whoever_would_wait_too_long_is_told_when_to_come_again() -> None:
     await asyncio.gather(*staying)
     async with admission.entered():
         pass
+
+
+async def test_a_crowd_is_called_back_about_as_fast_as_it_is_served() -> None:
+    admission, served, refused_until_s = Admission(4, 0.1), 0, []
+
+    async def one() -> None:
+        nonlocal served
+        async with admission.entered():
+            await asyncio.sleep(0.02)  # hence 200 a second
+            served += 1
+
+    for _ in range(40):
+        crowd = [asyncio.create_task(one()) for _ in range(8)]
+        await asyncio.gather(*crowd)
+    assert served == 320
+    staying = [asyncio.create_task(one()) for _ in range(60)]
+    await asyncio.sleep(0)
+    for _ in range(2_000):
+        with pytest.raises(Unavailable) as refused:
+            await one()
+        refused_until_s.append(int(refused.value.details["retry_after_s"]))
+    await asyncio.gather(*staying, return_exceptions=True)
+    assert refused_until_s == sorted(refused_until_s)
+    assert 5 <= refused_until_s[-1] <= 20  # 2,000 of them, at 200 a second, or a machine that is busy besides
 
 
 async def test_a_place_is_free_again_after_a_failure_and_after_a_cancelled_wait() -> None:
