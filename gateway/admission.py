@@ -81,7 +81,7 @@ class Admission:
         again_s = self._promised_until_s - now_s
         if again_s > _LONGEST_RETRY_AFTER_S:
             self._promised_until_s = now_s + _LONGEST_RETRY_AFTER_S
-            again_s = _LONGEST_RETRY_AFTER_S * random.uniform(0.5, 1.0)  # noqa: S311 no secret
+            again_s = _LONGEST_RETRY_AFTER_S * random.uniform(0.1, 1.0)  # noqa: S311 no secret
         return Unavailable(
             "more uploads begin than can be served",
             reason="OVERLOADED",

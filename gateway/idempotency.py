@@ -117,20 +117,22 @@ class KeyedRequest:
         """
         if self._key is None:
             return (await work(uuid4().hex)).response()
-        begun = await self._begin(self._key)
+        claim_id = str(uuid4())
+        begun = await self._begin(self._key, claim_id)
         if begun.HasField("answer"):
             return _replayed(begun.answer)
         try:
             answer = await work(begun.operation_id)
         except BaseException as error:  # a cancellation too: the key must not wait for the end of its lease
             unknown = not isinstance(error, _REFUSALS)
-            await self._end(self._key, begun.operation_id, pb.EndRequestRequest(outcome_unknown=unknown))
+            ended = pb.EndRequestRequest(outcome_unknown=unknown)
+            await self._end(self._key, begun.operation_id, claim_id, ended)
             raise
         kept = pb.StoredAnswer(status=answer.status, headers=answer.headers, body=answer.body)
-        await self._end(self._key, begun.operation_id, pb.EndRequestRequest(answer=kept))
+        await self._end(self._key, begun.operation_id, claim_id, pb.EndRequestRequest(answer=kept))
         return answer.response()
 
-    async def _begin(self, key: str) -> pb.BeginRequestResponse:
+    async def _begin(self, key: str, claim_id: str) -> pb.BeginRequestResponse:
         return await call(
             self._metadata.BeginRequest,
             pb.BeginRequestRequest(
@@ -139,13 +141,14 @@ class KeyedRequest:
                 fingerprint=self._fingerprint,
                 lease=_duration(self._terms.lease),
                 keep=_duration(self._terms.keep),
-                claim_id=str(uuid4()),
+                claim_id=claim_id,
             ),
         )
 
-    async def _end(self, key: str, operation_id: str, request: pb.EndRequestRequest) -> None:
+    async def _end(self, key: str, operation_id: str, claim_id: str, request: pb.EndRequestRequest) -> None:
         """Says what came of it; where that fails, the lease runs out and a repeat is carried out anew, harmlessly."""
-        request.user_id, request.idempotency_key, request.operation_id = self.user_id, key, operation_id
+        request.user_id, request.idempotency_key = self.user_id, key
+        request.operation_id, request.claim_id = operation_id, claim_id
 
         async def say() -> None:
             try:

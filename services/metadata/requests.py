@@ -10,7 +10,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from services.metadata.store import Store, Transaction
-from services.metadata.store.requests import Began, Known
+from services.metadata.store.requests import Attempt, Began, Known
 from services.runtime import ids
 from services.runtime.errors import FailedPrecondition, InvalidArgument
 from services.runtime.ids import UserId, shard_of_user
@@ -76,24 +76,16 @@ class Requests:
 
         return await self.store.transaction(work)
 
-    async def end(
-        self,
-        user_id: UserId,
-        idempotency_key: str,
-        operation_id: UUID,
-        answer: bytes | None,
-        *,
-        outcome_unknown: bool,
-    ) -> None:
+    async def end(self, attempt: Attempt, answer: bytes | None, *, outcome_unknown: bool) -> None:
         """Keeps an answer; without one, repeats are carried out, as the same operation if it may have had effect."""
 
         async def work(transaction: Transaction) -> None:
             if answer is not None:
-                await transaction.requests.answer(user_id, idempotency_key, operation_id, answer)
+                await transaction.requests.answer(attempt, answer)
             elif outcome_unknown:
-                await transaction.requests.yield_(user_id, idempotency_key, operation_id)
+                await transaction.requests.yield_(attempt)
             else:
-                await transaction.requests.drop(user_id, idempotency_key, operation_id)
+                await transaction.requests.drop(attempt)
 
         await self.store.statement(work)
 

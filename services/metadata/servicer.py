@@ -13,6 +13,7 @@ from services.metadata.publication import Playlist, Publications
 from services.metadata.quotas import Quotas
 from services.metadata.records import MediaStatus
 from services.metadata.requests import Requests
+from services.metadata.store.requests import Attempt
 from services.metadata.sweeps import Sweeps
 from services.metadata.tasks import ClaimedTask, Tasks
 from services.metadata.uploads import UploadRequest, Uploads
@@ -185,9 +186,12 @@ class MetadataServicer(MetadataServiceServicer):
     async def EndRequest(self, request: pb.EndRequestRequest, context: _Context) -> pb.EndRequestResponse:
         """Ends a request with an idempotency key."""
         await self._requests.end(
-            from_pb.user(request.user_id),
-            from_pb.name("idempotency_key", request.idempotency_key, longest=255),
-            from_pb.operation_id(request.operation_id),
+            Attempt(
+                from_pb.user(request.user_id),
+                from_pb.name("idempotency_key", request.idempotency_key, longest=255),
+                from_pb.operation_id(request.operation_id),
+                from_pb.claim_id(request.claim_id) if request.claim_id else None,
+            ),
             request.answer.SerializeToString() if request.HasField("answer") else None,
             outcome_unknown=request.outcome_unknown,
         )

@@ -26,19 +26,22 @@ WHERE shard = $1 AND user_id = $2 AND idempotency_key = $3;
 -- name: answer_request
 -- What repeats are answered.
 UPDATE requests
-SET answer = $5
-WHERE shard = $1 AND user_id = $2 AND idempotency_key = $3 AND operation_id = $4 AND answer IS NULL;
+SET answer = $6
+WHERE shard = $1 AND user_id = $2 AND idempotency_key = $3 AND operation_id = $4 AND claim_id = coalesce($5, claim_id)
+  AND answer IS NULL;
 
 -- name: yield_request
 -- Nobody is at it any more, but it may have taken effect.
 UPDATE requests
 SET lease_until = now()
-WHERE shard = $1 AND user_id = $2 AND idempotency_key = $3 AND operation_id = $4 AND answer IS NULL;
+WHERE shard = $1 AND user_id = $2 AND idempotency_key = $3 AND operation_id = $4 AND claim_id = coalesce($5, claim_id)
+  AND answer IS NULL;
 
 -- name: drop_request
 -- It took no effect: the key is free again.
 DELETE FROM requests
-WHERE shard = $1 AND user_id = $2 AND idempotency_key = $3 AND operation_id = $4 AND answer IS NULL;
+WHERE shard = $1 AND user_id = $2 AND idempotency_key = $3 AND operation_id = $4 AND claim_id = coalesce($5, claim_id)
+  AND answer IS NULL;
 
 -- name: expired_shards
 -- All shards: where keys were kept long enough.

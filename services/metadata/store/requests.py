@@ -35,6 +35,19 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt to carry a request out, as it ends; nothing changes where another one has taken its place.
+
+    `claim_id` is None where the caller did not say it: its operation alone fences it then.
+    """
+
+    user_id: UserId
+    idempotency_key: str
+    operation_id: UUID
+    claim_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What is known of a key.
 
@@ -71,17 +84,17 @@ class RequestTable:
         """Has another attempt carry a request out."""
         await self._connection.execute(_SQL["take_request"], *_values(began))
 
-    async def answer(self, user_id: UserId, idempotency_key: str, operation_id: UUID, answer: bytes) -> None:
-        """Keeps the answer to an operation, unless there is one."""
-        await self._connection.execute(_SQL["answer_request"], *_key(user_id, idempotency_key), operation_id, answer)
+    async def answer(self, attempt: Attempt, answer: bytes) -> None:
+        """Keeps the answer of an attempt, unless there is one."""
+        await self._connection.execute(_SQL["answer_request"], *_attempt(attempt), answer)
 
-    async def yield_(self, user_id: UserId, idempotency_key: str, operation_id: UUID) -> None:
-        """Lets others carry an operation out."""
-        await self._connection.execute(_SQL["yield_request"], *_key(user_id, idempotency_key), operation_id)
+    async def yield_(self, attempt: Attempt) -> None:
+        """Lets others carry its operation out."""
+        await self._connection.execute(_SQL["yield_request"], *_attempt(attempt))
 
-    async def drop(self, user_id: UserId, idempotency_key: str, operation_id: UUID) -> None:
+    async def drop(self, attempt: Attempt) -> None:
         """Forgets an operation that took no effect."""
-        await self._connection.execute(_SQL["drop_request"], *_key(user_id, idempotency_key), operation_id)
+        await self._connection.execute(_SQL["drop_request"], *_attempt(attempt))
 
     async def expired_shards(self, limit: int) -> Sequence[Shard]:
         """Shards with keys that were kept long enough."""
@@ -94,6 +107,10 @@ class RequestTable:
 
 def _key(user_id: UserId, idempotency_key: str) -> tuple[Shard, UserId, str]:
     return shard_of_user(user_id), user_id, idempotency_key
+
+
+def _attempt(attempt: Attempt) -> tuple[object, ...]:
+    return (*_key(attempt.user_id, attempt.idempotency_key), attempt.operation_id, attempt.claim_id)
 
 
 def _values(began: Began) -> tuple[object, ...]:

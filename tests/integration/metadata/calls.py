@@ -187,6 +187,7 @@ class Metadata:
         *,
         answer: pb.StoredAnswer | None = None,
         outcome_unknown: bool = False,
+        claim_id: str = "",
     ) -> None:
         request = pb.EndRequestRequest(
             user_id=user,
@@ -194,6 +195,7 @@ class Metadata:
             operation_id=operation_id,
             answer=answer,
             outcome_unknown=outcome_unknown,
+            claim_id=claim_id,
         )
         await call(self.stub.EndRequest, request)
 

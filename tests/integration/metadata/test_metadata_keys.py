@@ -103,6 +103,19 @@ async def the_one_of_many(metadata: Metadata, user: str) -> str:
     return begun.operation_id
 
 
+async def test_whoever_lost_its_place_to_another_changes_nothing(metadata: Metadata, user: str, sql: Sql) -> None:
+    late, now = str(uuid.uuid4()), str(uuid.uuid4())
+    await metadata.begin_request(user, claim_id=late)
+    await let_lease_run_out(sql, user)
+    operation_id = (await metadata.begin_request(user, claim_id=now)).operation_id
+    for unknown in (True, False):
+        await metadata.end_request(user, operation_id, outcome_unknown=unknown, claim_id=late)
+        assert await refusal(metadata, user) == "REQUEST_IN_FLIGHT"
+    await metadata.end_request(user, operation_id, answer=pb.StoredAnswer(status=500), claim_id=late)
+    await metadata.end_request(user, operation_id, answer=ANSWER, claim_id=now)
+    assert (await metadata.begin_request(user)).answer == ANSWER
+
+
 async def test_a_call_that_is_repeated_recognises_itself(metadata: Metadata, user: str, sql: Sql) -> None:
     claim_id = str(uuid.uuid4())
     first = await metadata.begin_request(user, claim_id=claim_id)

@@ -1102,6 +1102,7 @@ class EndRequestRequest(_message.Message):
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     OUTCOME_UNKNOWN_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Who asked."""
     idempotency_key: _builtins.str
@@ -1112,6 +1113,8 @@ class EndRequestRequest(_message.Message):
     """Without an answer: whether the request may have taken effect all the same. The key then stays bound to it, and a repeat is
     carried out under the same `operation_id`; otherwise the key is free again.
     """
+    claim_id: _builtins.str
+    """As `BeginRequest` was sent it; fences. A caller whose lease ran out, and whose place another one took, changes nothing."""
     @_builtins.property
     def answer(self) -> Global___StoredAnswer:
         """What is answered to repeats; unset when there is nothing to keep."""
@@ -1124,10 +1127,11 @@ class EndRequestRequest(_message.Message):
         operation_id: _builtins.str = ...,
         answer: Global___StoredAnswer | None = ...,
         outcome_unknown: _builtins.bool = ...,
+        claim_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "idempotency_key", b"idempotency_key", "operation_id", b"operation_id", "outcome_unknown", b"outcome_unknown", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "claim_id", b"claim_id", "idempotency_key", b"idempotency_key", "operation_id", b"operation_id", "outcome_unknown", b"outcome_unknown", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
