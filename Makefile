@@ -71,6 +71,9 @@ bench-sign: install ## Part URLs signed a second, against botocore
 bench-upload: install ## Uploads against Companion, botocore, aws and boto3; ARGS="--only create --quick"
 	python -m bench.upload $(ARGS)
 
+bench-transcode: install ## Transcoding against ffmpeg and Shaka Streamer, time and VMAF; ARGS="--quick"
+	python -m bench.transcode $(ARGS)
+
 clean: down ## Remove the data of the local stack, samples and caches
 	rm -rf .local samples .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -260,9 +260,9 @@ class MediaPage(Answer):
 
 
 class TaskFraction(Answer):
-    """How far one rendition is."""
+    """How far the tasks of one kind are, weighed by what they cost."""
 
-    label: Annotated[str, Field(examples=["720p"])]
+    label: Annotated[str, Field(examples=["video"])]
     fraction: Annotated[float, Field(ge=0, le=1)]
 
 

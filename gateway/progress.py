@@ -3,7 +3,7 @@
 Announcements get lost and a second attempt begins again at nothing; what is shown only ever grows.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,7 +33,7 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class LabelledFraction:
-    """How far one task is, 0 to 1."""
+    """How far the tasks of one kind are, 0 to 1: those whose labels begin alike, as `video-001` and `video-002`."""
 
     label: str
     fraction: float
@@ -47,6 +47,7 @@ class Progress:
         self._fractions: dict[str, float] = {}
         self._announced: dict[str, Announcement] = {}
         self._floor = 0.0
+        self._floors: dict[str, float] = {}
 
     def plan(self, tasks: Iterable[PlannedTask]) -> None:
         """Takes over what the tables say; tasks in plan order."""
@@ -73,6 +74,17 @@ class Progress:
 
     @property
     def tasks(self) -> list[LabelledFraction]:
-        """Of each task: in plan order once the plan is known, as heard before."""
+        """Of each kind of task, weighed by cost: in plan order once the plan is known, as heard before."""
         known = self._planned or self._announced
-        return [LabelledFraction(one.label, self._fractions.get(task_id, 0.0)) for task_id, one in known.items()]
+        kinds: dict[str, list[str]] = {}
+        for task_id, one in known.items():
+            kinds.setdefault(one.label.partition("-")[0], []).append(task_id)
+        return [LabelledFraction(kind, self._of_kind(kind, known, task_ids)) for kind, task_ids in kinds.items()]
+
+    def _of_kind(self, kind: str, known: Mapping[str, PlannedTask | Announcement], task_ids: Sequence[str]) -> float:
+        total = sum(known[task_id].cost_share for task_id in task_ids)
+        done = sum(known[task_id].cost_share * self._fractions.get(task_id, 0.0) for task_id in task_ids)
+        all_done = all(self._fractions.get(task_id) == 1.0 for task_id in task_ids)
+        fraction = 1.0 if all_done else min(done / total, 1.0) if total else 0.0
+        self._floors[kind] = max(fraction, self._floors.get(kind, 0.0))
+        return self._floors[kind]

@@ -263,7 +263,7 @@ class MediaPage:
 
 @dataclass(frozen=True, slots=True)
 class TaskProgress:
-    """How far one rendition is, 0 to 1; `label` is for instance `720p`."""
+    """How far the tasks of one kind are, 0 to 1; `label` is for instance `video`."""
 
     label: str
     fraction: float

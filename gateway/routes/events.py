@@ -34,12 +34,12 @@ _PAUSE_S: Final = 0.2
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _EXAMPLE: Final = (
-    'event: progress\ndata: {"fraction":0.42,"tasks":[{"label":"1080p","fraction":0.31},'
+    'event: progress\ndata: {"fraction":0.42,"tasks":[{"label":"video","fraction":0.31},'
     '{"label":"audio","fraction":1.0}]}\n\n'
 )
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "`state` events with a media, `progress` events with a fraction and one for each rendition",
+        "description": "`state` events with a media, `progress` events with a fraction and one for each kind of work",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
     },
     **problems(404, 422, 429),

@@ -4,6 +4,7 @@ By RFC 8216 and Apple's HLS authoring rules (their numbers in comments): fMP4 wi
 sound, one target duration over all tracks, everything relative, so that a playlist means the same at every edge.
 """
 
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ def extinf_s(track: Track) -> tuple[str, ...]:
 def _media(track: Track, target_s: int) -> bytes:
     lines = [*_head(target_s), f'#EXT-X-MAP:URI="{_name(track.init_s3_key)}"']
     for duration_s, segment in zip(extinf_s(track), track.segments, strict=True):
-        lines += [f"#EXTINF:{duration_s},", _name(segment.s3_key)]
+        lines += [f"#EXTINF:{duration_s},", _from_playlist(track, segment)]
     return _text([*lines, "#EXT-X-ENDLIST"])
 
 
@@ -122,7 +123,7 @@ def _key_frames(track: Track, target_s: int) -> bytes:
         lines += [
             f"#EXTINF:{duration_s},",
             f"#EXT-X-BYTERANGE:{segment.key_frame_chunk_bytes}@0",
-            _name(segment.s3_key),
+            _from_playlist(track, segment),
         ]
     return _text([*lines, "#EXT-X-ENDLIST"])
 
@@ -245,6 +246,11 @@ def _beside(track: Track, name: str) -> str:
     return f"{track.init_s3_key.rpartition('/')[0]}/{name}"
 
 
+def _from_playlist(track: Track, segment: Segment) -> str:
+    """A segment's path as its playlist names it, which lies beside the initialisation section."""
+    return posixpath.relpath(segment.s3_key, posixpath.dirname(track.init_s3_key))
+
+
 def _name(s3_key: str) -> str:
     return s3_key.rpartition("/")[2]
 
@@ -268,7 +274,7 @@ def _check(publication: Publication) -> None:
         if not folder.startswith(f"{publication.delivery_prefix}/"):
             raise ValueError(f"track {track.label} lies outside its media's prefix")
         for key in (track.init_s3_key, *(segment.s3_key for segment in track.segments)):
-            if key.rpartition("/")[0] != folder or not _SAFE_URI.fullmatch(key):
+            if not key.startswith(f"{publication.delivery_prefix}/") or not _SAFE_URI.fullmatch(key) or ".." in key:
                 raise ValueError(f"track {track.label} names an object that its playlist cannot: {key!r}")
         if any(segment.duration_ticks <= 0 for segment in track.segments):
             raise ValueError(f"track {track.label} has a segment without duration")

@@ -6,7 +6,7 @@ Every function raises `InvalidArgument` with the field's name in its details, un
 import json
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Final, NoReturn
 from uuid import UUID, uuid4
@@ -227,9 +227,12 @@ def result(value: media_pb2.TaskResult) -> Result:
     body = value.SerializeToString()
     match value.WhichOneof("output"):
         case "track":
-            track = value.track
-            keys = (track.init_s3_key, *(segment.s3_key for segment in track.segments))
-            return Result(body, _track_facts(track), (), keys)
+            return Result(body, track_facts(value.track), (), tuple(_track_keys(value.track)))
+        case "pieces":
+            pieces = value.pieces.items
+            if len({track_facts(piece).resolution for piece in pieces}) != len(pieces) or not pieces:
+                refuse("result.pieces.items", "must be at least one, each of another track")
+            return Result(body, None, (), tuple(key for piece in pieces for key in _track_keys(piece)))
         case "stills":
             thumbnails = tuple(_thumbnail(still.thumbnail) for still in value.stills.items)
             if not thumbnails or len({still.size_px for still in thumbnails}) != len(thumbnails):
@@ -239,7 +242,13 @@ def result(value: media_pb2.TaskResult) -> Result:
             refuse("result", "must have an output")
 
 
-def _track_facts(track: media_pb2.Track) -> TrackFacts:
+def _track_keys(track: media_pb2.Track) -> Iterator[str]:
+    yield track.init_s3_key
+    yield from (segment.s3_key for segment in track.segments)
+
+
+def track_facts(track: media_pb2.Track) -> TrackFacts:
+    """What a track says of the rendition that it is."""
     if not track.segments:
         refuse("result.track.segments", "must be at least one")
     timescale = positive("result.track.timescale", track.timescale)

@@ -12,7 +12,9 @@ from datetime import timedelta
 
 import structlog
 
-from services.metadata import state
+from media.v1 import media_pb2
+from services.metadata import from_pb, state
+from services.metadata.joining import joined
 from services.metadata.lifecycle import fail, lock_media
 from services.metadata.outbox import messages
 from services.metadata.records import Failure, Media, MediaType, PlannedTask, Result, Task, TaskId, TaskState
@@ -150,7 +152,7 @@ class Tasks:
 
         Raises:
             Stale: the attempt was overtaken, or the media moved on.
-            InvalidArgument: the result refers to keys outside the delivery prefix.
+            InvalidArgument: the result refers to keys outside the delivery prefix, or its pieces fit no other ones.
         """
 
         async def work(transaction: Transaction) -> int:
@@ -160,6 +162,9 @@ class Tasks:
                 state.check_attempt(media, task, attempt)
                 _check_keys(media, result)
                 await transaction.tasks.complete(task, result, traceparent)
+                _, remaining = await transaction.tasks.count(task)
+                if remaining == 0:
+                    await _record_joined(transaction, task)
             _, remaining = await transaction.tasks.count(task)
             # A repeat may come when the media is long past this, or is being processed once more.
             if remaining == 0 and state.is_wanted(media, task):
@@ -259,6 +264,12 @@ class Tasks:
     async def _give_up(self, transaction: Transaction, media: Media, task: Task, failure: Failure) -> None:
         await transaction.tasks.fail(task, failure)
         await fail(transaction, media, failure)
+
+
+async def _record_joined(transaction: Transaction, task: Task) -> None:
+    """Records the tracks that were made in pieces, once the last piece is there."""
+    results = [media_pb2.TaskResult.FromString(body) for body, _ in await transaction.tasks.results(task)]
+    await transaction.tasks.insert_renditions(task, [from_pb.track_facts(track) for track in joined(results)])
 
 
 async def _lock_task(transaction: Transaction, media_id: MediaId, task_id: TaskId) -> Task:

@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from media.v1 import media_pb2, metadata_service_pb2
+from services.metadata import joining
 from services.metadata.records import (
     ChecksumAlgorithm,
     Media,
@@ -206,13 +207,9 @@ def task(leased: Task, of: Media) -> media_pb2.Task:
 
 
 def outputs(results: Sequence[bytes]) -> tuple[list[media_pb2.Track], list[media_pb2.Still]]:
-    """The tracks in plan order, and the stills, largest first."""
-    tracks: list[media_pb2.Track] = []
-    stills: list[media_pb2.Still] = []
-    for body in results:
-        result = media_pb2.TaskResult.FromString(body)
-        if result.HasField("track"):
-            tracks.append(result.track)
-        else:
-            stills.extend(result.stills.items)
+    """The tracks, those that were made in pieces first, each kind in plan order; and the stills, largest first."""
+    parsed = [media_pb2.TaskResult.FromString(body) for body in results]
+    tracks = joining.joined(parsed)
+    tracks += [result.track for result in parsed if result.HasField("track")]
+    stills = [still for result in parsed for still in result.stills.items]
     return tracks, sorted(stills, key=lambda still: still.thumbnail.size_px, reverse=True)

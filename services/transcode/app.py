@@ -39,6 +39,7 @@ async def serve(stop: asyncio.Event) -> None:
             limits=settings.probe_limits,
             probe_slots=settings.transcode_planner_slots,
             verification_slots=settings.transcode_verification_slots,
+            fleet=settings.fleet,
         )
         worker = Worker(
             engine=engine,

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from services.runtime.errors import AlreadyExists
 from services.transcode.engine.errors import EngineCrashed
-from services.transcode.engine.outcome import Artifact, Outcome, TrackOutcome
+from services.transcode.engine.outcome import Artifact, ChunkOutcome, Outcome, TrackOutcome
 from services.transcode.patience import Patience
 from services.transcode.tasks import Stored, Task
 
@@ -120,8 +120,12 @@ class ArtifactFolder:
 
 def _named(outcome: Outcome) -> Iterator[tuple[str, int | None]]:
     """The artifacts that an outcome names, with their size where it says one."""
-    if isinstance(outcome, TrackOutcome):
-        yield outcome.init_name, None
-        yield from ((segment.name, segment.size_bytes) for segment in outcome.segments)
-    else:
-        yield from ((image.name, image.size_bytes) for image in outcome.images)
+    match outcome:
+        case ChunkOutcome():
+            for piece in outcome.pieces:
+                yield from _named(piece.track)
+        case TrackOutcome():
+            yield outcome.init_name, None
+            yield from ((segment.name, segment.size_bytes) for segment in outcome.segments)
+        case _:
+            yield from ((image.name, image.size_bytes) for image in outcome.images)

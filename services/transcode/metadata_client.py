@@ -11,7 +11,7 @@ from media.v1 import media_pb2, metadata_service_pb2
 from media.v1.metadata_service_pb2_grpc import MetadataServiceStub
 from services.runtime import grpc_client
 from services.runtime.errors import Internal
-from services.transcode.engine.outcome import ImageOutcome, Segment, TrackOutcome
+from services.transcode.engine.outcome import ChunkOutcome, ImageOutcome, Segment, TrackOutcome
 from services.transcode.originals import Original
 from services.transcode.planner import PlannedTask
 from services.transcode.source import MediaKind
@@ -119,16 +119,21 @@ class MetadataClient:
 
 def result_to_pb(result: Result) -> media_pb2.TaskResult:
     """A result as the contracts carry it: the engine's outcome joined with where each artifact lies."""
-    if isinstance(result.outcome, TrackOutcome):
-        return media_pb2.TaskResult(track=_track_to_pb(result, result.outcome))
-    stills = [_still_to_pb(image, result.stored[image.name]) for image in result.outcome.images]
-    return media_pb2.TaskResult(stills=media_pb2.Stills(items=stills))
+    match result.outcome:
+        case ChunkOutcome() as chunk:
+            pieces = [_track_to_pb(result, piece.track, piece.label) for piece in chunk.pieces]
+            return media_pb2.TaskResult(pieces=media_pb2.Pieces(items=pieces))
+        case TrackOutcome() as track:
+            return media_pb2.TaskResult(track=_track_to_pb(result, track, result.label))
+        case images:
+            stills = [_still_to_pb(image, result.stored[image.name]) for image in images.images]
+            return media_pb2.TaskResult(stills=media_pb2.Stills(items=stills))
 
 
-def _track_to_pb(result: Result, outcome: TrackOutcome) -> media_pb2.Track:
+def _track_to_pb(result: Result, outcome: TrackOutcome, label: str) -> media_pb2.Track:
     init = result.stored[outcome.init_name]
     return media_pb2.Track(
-        label=result.label,
+        label=label,
         init_s3_key=init.s3_key,
         init_size_bytes=init.size_bytes,
         init_sha256=init.sha256,

@@ -1,5 +1,9 @@
 """The plan: which tasks turn an original into its renditions. Pure: `SourceInfo` in, task specs out.
 
+A task of video is a stretch of time times some renditions: whoever works it decodes that stretch once, scales in a
+cascade and encodes all of them. Long videos are cut into stretches that the fleet works side by side; where there are
+fewer stretches than workers, their renditions are shared out too.
+
 A spec says everything its task needs, in numbers that do not depend on who runs it. All renditions of
 one video share one timeline: constant frame rate, frame 0 at the source's first picture, segment borders
 at the same frames. Borders are counted in frames, not seconds, so that 29.97 and 23.976 have exact ones.
@@ -64,19 +68,46 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
-class VideoSpec:
-    """Encode one video rendition: H.264 in CMAF, square pixels, both sides even."""
+class Fleet:
+    """Who will work: how many tasks of video all workers together have in hand at once."""
+
+    video_slots: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RenditionSpec:
+    """One video rendition: H.264, square pixels, both sides even. Caps are those of its step."""
 
     label: str
-    stream_index: int
     width_px: int
     height_px: int
     crf: int
     maxrate_bps: int
     bufsize_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSpec:
+    """Encode frames [first_frame, end_frame) of the timeline in every rendition, as CMAF segments.
+
+    Chunks begin at borders of segments, and end there or with the timeline. `random_access` says that the source's
+    pictures can be found by their time; where it is false, there is one chunk, the whole video.
+    """
+
+    label: str
+    stream_index: int
+    renditions: tuple[RenditionSpec, ...]
     deinterlace: bool
+    random_access: bool
     timeline: Timeline
+    first_frame: int
+    end_frame: int
     cost: int
+
+    @property
+    def first_segment(self) -> int:
+        """Number of its first segment within the video, from 0."""
+        return self.first_frame // self.timeline.segment_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +152,12 @@ class ImageSpec:
     cost: int
 
 
-TaskSpec = VideoSpec | AudioSpec | PosterSpec | ImageSpec
+TaskSpec = ChunkSpec | AudioSpec | PosterSpec | ImageSpec
 """One task. `label` names it within its media and in object keys; `cost` weighs it in the media's
 progress."""
 
 _SPEC_TYPES: Mapping[str, type[TaskSpec]] = {
-    "video": VideoSpec,
+    "video": ChunkSpec,
     "audio": AudioSpec,
     "poster": PosterSpec,
     "image": ImageSpec,
@@ -147,16 +178,26 @@ _POSTER_AT_MOST_S = Fraction(1)
 """Early enough to be quick to reach, late enough to be past most fades from black."""
 
 
-def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER) -> tuple[TaskSpec, ...]:
+_SHORTEST_CHUNK_S = 8
+"""Below, decoding up to a chunk's first frame and the encoder's start weigh more than what is gained."""
+
+_LONGEST_CHUNK_S = 32
+"""Above, a worker that dies loses more than half a minute of a core, and the last chunks keep the fleet waiting."""
+
+_ROUNDS = 2
+"""Chunks a worker gets: with fewer, a slow one holds the others up at the end; with more, borders only cost."""
+
+
+def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet = Fleet()) -> tuple[TaskSpec, ...]:
     """Decides the tasks for one original, by what its bytes are: nobody's claim counts.
 
-    Video: one `VideoSpec` a step from the largest down, an `AudioSpec` where there is sound (the first
-        track), a
-    `PosterSpec`. Image: one `ImageSpec`.
+    Video: `ChunkSpec`s in order of time, of each stretch the largest renditions first; an `AudioSpec` where there is
+    sound (the first track); a `PosterSpec`. Image: one `ImageSpec`.
 
     Args:
         source: what the probe found.
         ladder: the steps to choose from.
+        fleet: who will work.
 
     Raises:
         RejectedSource: NO_VIDEO_TRACK.
@@ -168,7 +209,7 @@ def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER) -> tuple[Task
         raise RejectedSource(RejectionReason.NO_VIDEO_TRACK, "the file has no picture")
     timeline = _timeline(source.video, source.duration_s)
     return (
-        *_video_specs(source.video, timeline, ladder),
+        *_chunk_specs(source.video, timeline, ladder, fleet),
         *_audio_specs(source, timeline),
         _poster_spec(source.video, timeline),
     )
@@ -234,25 +275,70 @@ def _expected_frame_count(video: VideoStreamInfo, duration_s: Fraction, frame_ra
     return by_count if abs(by_count - by_clock) <= 1 + by_clock // 200 else by_clock
 
 
-def _video_specs(video: VideoStreamInfo, timeline: Timeline, ladder: tuple[Step, ...]) -> tuple[VideoSpec, ...]:
-    caps_factor = HIGH_FRAME_RATE_FACTOR if timeline.frame_rate > 30 else Fraction(1)
-    source_px = video.coded_width_px * video.coded_height_px
+def chunk_segments(timeline: Timeline, fleet: Fleet) -> int:
+    """How many segments a chunk has, the last one excepted: some rounds for each worker, neither short nor long."""
+    segment_s = timeline.segment_frames / timeline.frame_rate
+    wanted = ceil(timeline.segment_count / (fleet.video_slots * _ROUNDS))
+    shortest, longest = ceil(_SHORTEST_CHUNK_S / segment_s), int(_LONGEST_CHUNK_S / segment_s)
+    return max(1, min(max(wanted, shortest), longest))
+
+
+def _chunk_specs(
+    video: VideoStreamInfo, timeline: Timeline, ladder: tuple[Step, ...], fleet: Fleet
+) -> tuple[ChunkSpec, ...]:
+    renditions = _rendition_specs(video, timeline, ladder)
+    chunk_frames = chunk_segments(timeline, fleet) * timeline.segment_frames
+    if not video.random_access:
+        chunk_frames = timeline.segment_count * timeline.segment_frames
+    first_frames = range(0, timeline.frame_count, chunk_frames)
+    groups = _shared_out(renditions, fleet.video_slots // len(first_frames))
     return tuple(
-        VideoSpec(
-            label=step.label,
+        ChunkSpec(
+            label=_chunk_label(number, group, groups),
             stream_index=video.stream_index,
+            renditions=group,
+            deinterlace=video.interlaced,
+            random_access=video.random_access,
+            timeline=timeline,
+            first_frame=first_frame,
+            end_frame=(end_frame := min(first_frame + chunk_frames, timeline.frame_count)),
+            cost=(end_frame - first_frame) * _frame_cost(video, group),
+        )
+        for number, first_frame in enumerate(first_frames, start=1)
+        for group in groups
+    )
+
+
+def _rendition_specs(video: VideoStreamInfo, timeline: Timeline, ladder: tuple[Step, ...]) -> tuple[RenditionSpec, ...]:
+    caps_factor = HIGH_FRAME_RATE_FACTOR if timeline.frame_rate > 30 else Fraction(1)
+    return tuple(
+        RenditionSpec(
+            label=step.label,
             width_px=width_px,
             height_px=height_px,
             crf=step.crf,
             maxrate_bps=int(step.maxrate_bps * caps_factor),
             bufsize_bits=int(step.bufsize_bits * caps_factor),
-            deinterlace=video.interlaced,
-            timeline=timeline,
-            # Measured shares: decoding a pixel costs about three tenths of encoding one.
-            cost=timeline.frame_count * (width_px * height_px + source_px * 3 // 10),
         )
         for step, width_px, height_px in fitting_steps(video.display_width_px, video.display_height_px, ladder)
     )
+
+
+def _shared_out(renditions: tuple[RenditionSpec, ...], shares: int) -> tuple[tuple[RenditionSpec, ...], ...]:
+    """Renditions in up to so many groups, each of neighbours: the largest alone first, since it costs most."""
+    alone = max(0, min(shares, len(renditions)) - 1)
+    return (*((rendition,) for rendition in renditions[:alone]), renditions[alone:])
+
+
+def _chunk_label(number: int, group: tuple[RenditionSpec, ...], groups: tuple[tuple[RenditionSpec, ...], ...]) -> str:
+    name = f"video-{number:03}"
+    return name if len(groups) == 1 else f"{name}-{group[0].label}"
+
+
+def _frame_cost(video: VideoStreamInfo, group: tuple[RenditionSpec, ...]) -> int:
+    # Measured shares: decoding a pixel costs about three tenths of encoding one.
+    decoded_px = video.coded_width_px * video.coded_height_px * 3 // 10
+    return decoded_px + sum(rendition.width_px * rendition.height_px for rendition in group)
 
 
 def _audio_specs(source: SourceInfo, timeline: Timeline) -> tuple[AudioSpec, ...]:

@@ -27,7 +27,7 @@ from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
 from services.transcode.originals import Original, OriginalChanged, OriginalMissing, OriginalReader, RangeReader
 from services.transcode.patience import PATIENT, Patience
-from services.transcode.plan import AudioSpec, ImageSpec, PosterSpec, TaskSpec, VideoSpec, plan, spec_to_json
+from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, ImageSpec, PosterSpec, TaskSpec, plan, spec_to_json
 from services.transcode.source import MediaKind, RejectedSource, SourceInfo, to_jsonable
 from services.transcode.tasks import Failure
 
@@ -128,6 +128,7 @@ class Planner:
         limits: Limits,
         probe_slots: int,
         verification_slots: int,
+        fleet: Fleet,
         patience: Patience = PATIENT,
     ) -> None:
         """Wires the use case.
@@ -141,6 +142,7 @@ class Planner:
             probe_slots: probes at once: each is a child that may fill a core.
             verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
                 of their own, they keep no image waiting.
+            fleet: who will encode.
             patience: how long storage may be away before a probe gives up.
         """
         self._engine = engine
@@ -148,6 +150,7 @@ class Planner:
         self._bucket = bucket
         self._plans = plans
         self._limits = limits
+        self._fleet = fleet
         self._patience = patience
         self._probes = asyncio.Semaphore(probe_slots)
         self._verifications = asyncio.Semaphore(verification_slots)
@@ -208,7 +211,7 @@ class Planner:
         """What the original is, and what becomes of it."""
         await self._tried(self._verify, uploaded)
         source = await self._tried(self._probe, uploaded)
-        return source, _planned(source)
+        return source, _planned(source, self._fleet)
 
     async def _tried(self, reading: Callable[[Uploaded], Awaitable[_T]], uploaded: Uploaded) -> _T:
         """What reading the original gave; a try that failed for no lasting reason is made again."""
@@ -262,9 +265,9 @@ def _attributes(uploaded: Uploaded) -> dict[str, str | int]:
     return {semconv.MEDIA_ID: uploaded.media_id, semconv.MEDIA_SIZE_BYTES: uploaded.original.size_bytes}
 
 
-def _planned(source: SourceInfo) -> tuple[PlannedTask, ...]:
+def _planned(source: SourceInfo, fleet: Fleet) -> tuple[PlannedTask, ...]:
     with spans.TRACER.start_as_current_span("plan") as span:
-        specs = plan(source)
+        specs = plan(source, fleet=fleet)
         span.set_attribute(semconv.TASK_COUNT, len(specs))
         return tuple(
             PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share)
@@ -278,7 +281,7 @@ def lane_of(spec: TaskSpec) -> str:
     A poster is a still, but it takes the memory of a video's decoder: workers of the image lane stay small.
     """
     match spec:
-        case VideoSpec() | PosterSpec():
+        case ChunkSpec() | PosterSpec():
             return LANE_VIDEO
         case AudioSpec():
             return LANE_AUDIO

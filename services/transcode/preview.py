@@ -1,11 +1,12 @@
 """What a video of some shape would become: the plan, without an upload."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from services.runtime.errors import InvalidArgument
 from services.transcode.engine.limits import Limits
-from services.transcode.plan import AudioSpec, TaskSpec, VideoSpec, plan
+from services.transcode.plan import AudioSpec, ChunkSpec, TaskSpec, plan
 from services.transcode.planner import cost_shares
 from services.transcode.source import (
     AudioStreamInfo,
@@ -35,7 +36,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRendition:
-    """One task of the plan; sizes are 0 for sound and stills, `max_bps` for stills."""
+    """One rendition of the plan; sizes are 0 for sound and stills, `max_bps` for stills."""
 
     label: str
     width_px: int
@@ -45,14 +46,20 @@ class PlannedRendition:
 
 
 def preview(shape: Shape, limits: Limits) -> tuple[PlannedRendition, ...]:
-    """The plan for a shape, in plan order.
+    """What a shape would become, in plan order.
 
     Raises:
         InvalidArgument: `details["field"]` is out of bounds.
     """
     _check(shape, limits)
     specs = plan(_source(shape))
-    return tuple(_rendition(spec, share) for spec, share in zip(specs, cost_shares(specs), strict=True))
+    renditions: dict[str, PlannedRendition] = {}
+    for spec, share in zip(specs, cost_shares(specs), strict=True):
+        for rendition in _renditions(spec, share):
+            before = renditions.get(rendition.label)
+            share_before = before.cost_share if before else 0.0
+            renditions[rendition.label] = replace(rendition, cost_share=share_before + rendition.cost_share)
+    return tuple(renditions.values())
 
 
 def _check(shape: Shape, limits: Limits) -> None:
@@ -86,6 +93,7 @@ def _source(shape: Shape) -> SourceInfo:
         start_s=Fraction(0),
         interlaced=False,
         colour=_UNSPECIFIED_COLOUR,
+        random_access=True,
     )
     sound = AudioStreamInfo(stream_index=1, codec="aac", channels=2, sample_rate_hz=48_000, language=None)
     return SourceInfo(
@@ -99,11 +107,14 @@ def _source(shape: Shape) -> SourceInfo:
     )
 
 
-def _rendition(spec: TaskSpec, cost_share: float) -> PlannedRendition:
+def _renditions(spec: TaskSpec, cost_share: float) -> Iterator[PlannedRendition]:
     match spec:
-        case VideoSpec():
-            return PlannedRendition(spec.label, spec.width_px, spec.height_px, spec.maxrate_bps, cost_share)
+        case ChunkSpec():
+            pixels = sum(one.width_px * one.height_px for one in spec.renditions)
+            for one in spec.renditions:
+                share = cost_share * one.width_px * one.height_px / pixels
+                yield PlannedRendition(one.label, one.width_px, one.height_px, one.maxrate_bps, share)
         case AudioSpec():
-            return PlannedRendition(spec.label, 0, 0, spec.bitrate_bps, cost_share)
+            yield PlannedRendition(spec.label, 0, 0, spec.bitrate_bps, cost_share)
         case _:
-            return PlannedRendition(spec.label, 0, 0, 0, cost_share)
+            yield PlannedRendition(spec.label, 0, 0, 0, cost_share)

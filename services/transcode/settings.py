@@ -10,6 +10,7 @@ from pydantic_settings import NoDecode
 from services.runtime.settings import NatsSettings, S3Settings, TargetSettings
 from services.runtime.topology import LANES
 from services.transcode.engine.limits import Limits
+from services.transcode.plan import Fleet
 
 _MIB = 1 << 20
 _GB = 1_000_000_000
@@ -31,6 +32,12 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
         4, ge=1, le=64, description="originals at once whose checksum is verified; each takes two blocks of 8 MiB"
     )
     transcode_video_slots: int = Field(default_factory=_cores, ge=1, le=256, description="one encode fills a core")
+    transcode_fleet_video_slots: int = Field(
+        default_factory=_cores,
+        ge=1,
+        le=100_000,
+        description="encodes that all processes together have in hand at once; videos are cut so that they suffice",
+    )
     transcode_image_slots: int = Field(2, ge=1, le=256)
     transcode_audio_slots: int = Field(1, ge=1, le=256)
 
@@ -71,6 +78,11 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
             "audio": self.transcode_audio_slots,
         }
         return {lane: sizes[lane] for lane in self.transcode_lanes}
+
+    @property
+    def fleet(self) -> Fleet:
+        """Who works on what this process plans."""
+        return Fleet(self.transcode_fleet_video_slots)
 
     @property
     def lease(self) -> timedelta:

@@ -127,7 +127,8 @@ class VideoStreamInfo:
     pixels, after rotation (clockwise, in degrees: 0, 90, 180 or 270). `frame_rate` is frames per second
     of the source's own timeline. `frame_count` is None where only reading the whole file would tell.
     `start_s` is when the first picture is shown, on the container's clock: the origin of every
-    rendition's timeline.
+    rendition's timeline. `random_access`: every picture has a time and they never run backwards, so that
+    each can be found by its time; in a stream that was cut together they do.
     """
 
     stream_index: int
@@ -144,6 +145,7 @@ class VideoStreamInfo:
     start_s: Fraction
     interlaced: bool
     colour: ColourInfo
+    random_access: bool
 
 
 @dataclass(frozen=True, slots=True)

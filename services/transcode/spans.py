@@ -6,7 +6,7 @@ from typing import Final
 from opentelemetry import context, trace
 
 from services.runtime import semconv
-from services.transcode.engine.outcome import Outcome, Stage, TrackOutcome
+from services.transcode.engine.outcome import ChunkOutcome, Outcome, Stage, TrackOutcome
 
 TRACER: Final = trace.get_tracer("millrace.transcode")
 
@@ -26,9 +26,12 @@ def stage_recorder() -> Callable[[Stage], None]:
 def outcome_attributes(outcome: Outcome, output_bytes: int) -> dict[str, int]:
     """What an encode's span says of what was made."""
     counts = {semconv.OUTPUT_BYTES: output_bytes}
-    if isinstance(outcome, TrackOutcome):
-        counts[semconv.FRAME_COUNT] = outcome.frame_count
-        counts[semconv.SEGMENT_COUNT] = len(outcome.segments)
+    tracks = [outcome] if isinstance(outcome, TrackOutcome) else []
+    if isinstance(outcome, ChunkOutcome):
+        tracks = [piece.track for piece in outcome.pieces]
+    if tracks:
+        counts[semconv.FRAME_COUNT] = sum(track.frame_count for track in tracks)
+        counts[semconv.SEGMENT_COUNT] = sum(len(track.segments) for track in tracks)
     return counts
 
 

@@ -1,6 +1,7 @@
 """The tables `tasks`, `renditions` and `thumbnails`: work, and what came of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -18,6 +19,7 @@ from services.metadata.records import (
     TaskState,
     TaskSummary,
     Thumbnail,
+    TrackFacts,
 )
 from services.metadata.store import queries
 from services.runtime import ids
@@ -111,31 +113,40 @@ class TaskTable:
             result.body,
             traceparent,
         )
-        try:
-            await self._insert_outputs(task, result)
-        except asyncpg.UniqueViolationError as error:
-            raise InvalidArgument(
-                "another task of the generation made the same output", reason="OUTPUT_REPEATED"
-            ) from error
+        with _once():
+            if result.track is not None:
+                await self._insert_rendition(task, task.ordinal, result.track)
+            await self._insert_thumbnails(task, result)
 
-    async def _insert_outputs(self, task: Task, result: Result) -> None:
-        if (track := result.track) is not None:
-            await self._connection.execute(
-                _SQL["insert_rendition"],
-                task.shard,
-                ids.new_id(task.shard),
-                task.media_id,
-                task.generation,
-                task.ordinal,
-                track.resolution,
-                track.duration_secs,
-                track.bitrate_kbps,
-                track.peak_bitrate_kbps,
-                track.width_px,
-                track.height_px,
-                *track.frame_rate,
-                track.codecs,
-            )
+    async def insert_renditions(self, task: Task, tracks: Sequence[TrackFacts]) -> None:
+        """Records the tracks that the tasks of a generation made in pieces, before all others, in their order.
+
+        Raises:
+            InvalidArgument: the generation has such a rendition from another task.
+        """
+        with _once():
+            for ordinal, track in enumerate(tracks, start=-len(tracks)):
+                await self._insert_rendition(task, ordinal, track)
+
+    async def _insert_rendition(self, task: Task, ordinal: int, track: TrackFacts) -> None:
+        await self._connection.execute(
+            _SQL["insert_rendition"],
+            task.shard,
+            ids.new_id(task.shard),
+            task.media_id,
+            task.generation,
+            ordinal,
+            track.resolution,
+            track.duration_secs,
+            track.bitrate_kbps,
+            track.peak_bitrate_kbps,
+            track.width_px,
+            track.height_px,
+            *track.frame_rate,
+            track.codecs,
+        )
+
+    async def _insert_thumbnails(self, task: Task, result: Result) -> None:
         for still in result.thumbnails:
             await self._connection.execute(
                 _SQL["insert_thumbnail"],
@@ -174,8 +185,12 @@ class TaskTable:
         """Ends what is not done of the current generation."""
         await self._connection.execute(_SQL["end_tasks"], media.shard, media.media_id, media.generation)
 
-    async def results(self, media: Media) -> Sequence[tuple[bytes, str]]:
-        """The serialised result and the trace context of each done task of the generation, in plan order."""
+    async def results(self, media: Media | Task) -> Sequence[tuple[bytes, str]]:
+        """The serialised result and the trace context of each done task of a generation, in plan order.
+
+        Args:
+            media: of the generation; or one of its tasks.
+        """
         rows = await self._connection.fetch(_SQL["results"], media.shard, media.media_id, media.generation)
         return [(row["result"], row["traceparent"]) for row in rows]
 
@@ -205,6 +220,16 @@ class TaskTable:
         """Tasks of all shards whose lease ran out that long ago, the longest first."""
         rows = await self._connection.fetch(_SQL["expired_leases"], grace, limit)
         return [(MediaId(row["media_id"]), TaskId(row["task_id"])) for row in rows]
+
+
+@contextmanager
+def _once() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        raise InvalidArgument(
+            "another task of the generation made the same output", reason="OUTPUT_REPEATED"
+        ) from error
 
 
 def _task(row: asyncpg.Record) -> Task:

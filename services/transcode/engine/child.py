@@ -18,15 +18,15 @@ from typing import IO, Any
 from services.transcode.engine import sandbox
 from services.transcode.engine.audio import encode_audio
 from services.transcode.engine.channel import Channel
+from services.transcode.engine.chunk import encode_chunk
 from services.transcode.engine.image import encode_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome, outcome_to_json
 from services.transcode.engine.poster import encode_poster
 from services.transcode.engine.probing import probe_file
 from services.transcode.engine.remote_file import RemoteFile
-from services.transcode.engine.video import encode_video
 from services.transcode.engine.wire import FrameType
-from services.transcode.plan import AudioSpec, ImageSpec, PosterSpec, TaskSpec, VideoSpec, spec_from_json
+from services.transcode.plan import AudioSpec, ChunkSpec, ImageSpec, PosterSpec, TaskSpec, spec_from_json
 from services.transcode.source import RejectedSource, from_jsonable, to_jsonable
 
 _DETAIL_CHARACTERS = 4000
@@ -83,8 +83,8 @@ def _do(job: Mapping[str, Any], limits: Limits, channel: Channel) -> dict[str, A
 
 def _execute(spec: TaskSpec, file: RemoteFile, limits: Limits, channel: Channel) -> Outcome:
     match spec:
-        case VideoSpec():
-            return encode_video(spec, file, limits, channel)
+        case ChunkSpec():
+            return encode_chunk(spec, file, limits, channel)
         case AudioSpec():
             return encode_audio(spec, file, limits, channel)
         case PosterSpec():

@@ -43,7 +43,12 @@ class Damage:
 
 def video_frames(container: InputContainer, stream: VideoStream, damage: Damage) -> Iterator[VideoFrame]:
     """The frames of a video track in order of presentation."""
-    for packet in packets(container, stream):
+    return decoded(packets(container, stream), damage)
+
+
+def decoded(found: "Iterator[Packet[VideoStream]]", damage: Damage) -> Iterator[VideoFrame]:
+    """The frames that packets hold."""
+    for packet in found:
         damage.packets += packet.size > 0
         try:
             yield from packet.decode()

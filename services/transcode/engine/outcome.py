@@ -77,6 +77,21 @@ class TrackOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackPiece:
+    """What a chunk adds to the rendition with this label; `track` counts the chunk alone."""
+
+    label: str
+    track: TrackOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOutcome:
+    """A finished chunk: a piece of each of its renditions."""
+
+    pieces: tuple[TrackPiece, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ImageOutcome:
     """One image rendition. `size_px` is the size asked for (longer side); width and height are the
     result's.
@@ -97,7 +112,9 @@ class ImagesOutcome:
     images: tuple[ImageOutcome, ...]
 
 
-Outcome = TrackOutcome | ImagesOutcome
+Outcome = ChunkOutcome | TrackOutcome | ImagesOutcome
+
+_KINDS: Mapping[str, type[Outcome]] = {"chunk": ChunkOutcome, "track": TrackOutcome, "images": ImagesOutcome}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +129,7 @@ class Stage:
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
     """The JSON-able form of an outcome, tagged by `kind`."""
-    kind = "track" if isinstance(outcome, TrackOutcome) else "images"
+    kind = next(name for name, outcome_type in _KINDS.items() if type(outcome) is outcome_type)
     return {"kind": kind, **to_jsonable(outcome)}
 
 
@@ -122,11 +139,8 @@ def outcome_from_json(data: Mapping[str, Any]) -> Outcome:
     Raises:
         ValueError: the data is not an outcome.
     """
-    match data.get("kind"):
-        case "track":
-            return from_jsonable(TrackOutcome, data)
-        case "images":
-            return from_jsonable(ImagesOutcome, data)
-        case other:
-            msg = f"unknown kind of outcome: {other!r}"
-            raise ValueError(msg)
+    outcome_type = _KINDS.get(data.get("kind", ""))
+    if outcome_type is None:
+        msg = f"unknown kind of outcome: {data.get('kind')!r}"
+        raise ValueError(msg)
+    return from_jsonable(outcome_type, data)

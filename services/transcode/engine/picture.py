@@ -1,6 +1,6 @@
 """Frames as a viewer sees them: interlacing undone, scaled, turned upright, in the colours of BT.709."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
 import av.error
@@ -64,6 +64,27 @@ class Scaler:
             self._turn = _FilterChain(_TURNS[rotation], scaled, Fraction(1, 1))
         self._turn.push(scaled)
         return next(self._turn.pull())
+
+
+class Cascade:
+    """Brings frames to several sizes, each from the one before: a small picture is not made of all of a large one."""
+
+    def __init__(self, sizes_px: Sequence[tuple[int, int]]) -> None:
+        """Prepares the sizes, as width and height of the upright picture, from the largest down."""
+        (width_px, height_px), *smaller = sizes_px
+        self._first = Scaler(width_px, height_px)
+        self._smaller = [(width_px, height_px, VideoReformatter()) for width_px, height_px in smaller]
+
+    def scaled(self, frame: VideoFrame) -> list[VideoFrame]:
+        """The frame in every size; the first may be the frame itself."""
+        pictures = [self._first.scale(frame)]
+        for width_px, height_px, reformatter in self._smaller:
+            pictures.append(
+                reformatter.reformat(
+                    pictures[-1], width_px, height_px, "yuv420p", interpolation=Interpolation.BICUBIC, threads=1
+                )
+            )
+        return pictures
 
 
 def deinterlaced(frames: Iterable[VideoFrame], time_base: Fraction) -> Iterator[VideoFrame]:

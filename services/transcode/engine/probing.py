@@ -1,5 +1,6 @@
 """Finds out what an original is: the child's half of `run.probe`."""
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
@@ -139,13 +140,15 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
 class _Length:
     """The video track's extent, and how fast its frames follow one another.
 
-    `frame_count` and `frame_rate` are None where nothing but decoding would tell.
+    `frame_count` and `frame_rate` are None where nothing but decoding would tell. `random_access` as in
+    `VideoStreamInfo`.
     """
 
     start_s: Fraction
     duration_s: Fraction
     frame_count: int | None
     frame_rate: Fraction | None
+    random_access: bool
 
 
 def _indexed_length(stream: VideoStream, start_s: Fraction) -> _Length | None:
@@ -153,28 +156,33 @@ def _indexed_length(stream: VideoStream, start_s: Fraction) -> _Length | None:
     duration_s = seconds(stream.duration, stream.time_base)
     if not duration_s or stream.frames < 1:
         return None
-    return _Length(start_s, duration_s, stream.frames, stream.frames / duration_s)
+    return _Length(start_s, duration_s, stream.frames, stream.frames / duration_s, random_access=True)
 
 
 def _counted_length(container: InputContainer, index: int, start_s: Fraction, reporter: Reporter) -> _Length:
     """The extent by counting packets: reads the file once, and is exact where headers guess."""
     stream = cast(VideoStream, container.streams[index])
     times: set[int] = set()
-    end = 0
+    end, random_access, last_decoded = 0, True, -math.inf
     for packet in packets(container, stream):
+        if packet.size:
+            # Where a stream was cut together, its clock jumps back.
+            decoded = packet.pts if packet.dts is None else packet.dts
+            random_access = random_access and packet.pts is not None and decoded is not None and decoded >= last_decoded
+            last_decoded = last_decoded if decoded is None else decoded
         if packet.pts is not None and packet.size:
             times.add(packet.pts)
             end = max(end, packet.pts + (packet.duration or 0))
             reporter.progress(0.0)
     if len(times) < 2:
         container_s = (container.duration or 0) * _MICROSECOND
-        return _Length(start_s, container_s or 1 / _FALLBACK_RATE, len(times) or None, None)
+        return _Length(start_s, container_s or 1 / _FALLBACK_RATE, len(times) or None, None, random_access=False)
     time_base = stream.time_base or _MICROSECOND
     first, last = min(times), max(times)
     interval = Fraction(last - first, len(times) - 1)
     if end <= last:
         end = last + round(interval)  # the last frame lasts as long as the others did
-    return _Length(start_s, (end - first) * time_base, len(times), 1 / (interval * time_base))
+    return _Length(start_s, (end - first) * time_base, len(times), 1 / (interval * time_base), random_access)
 
 
 def _frame_rate(stream: VideoStream, length: _Length) -> Fraction:
@@ -216,6 +224,7 @@ def _video_info(stream: VideoStream, frame: VideoFrame, length: _Length) -> Vide
             matrix=int(frame.colorspace),
             full_range={1: False, 2: True}.get(int(frame.color_range)),
         ),
+        random_access=length.random_access,
     )
 
 

@@ -37,7 +37,7 @@ from services.transcode.source import (
 
 _log = logging.getLogger(__name__)
 
-_ARTIFACT_NAME = re.compile(r"(init\.mp4|seg_[0-9]{5}\.m4s|[0-9]{1,5}\.jpg)")
+_ARTIFACT_NAME = re.compile(r"([0-9]{1,5}p/)?(init\.mp4|seg_[0-9]{5}\.m4s)|[0-9]{1,5}\.jpg")
 _CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "image/jpeg"})
 _MAX_READ_BYTES = 32 << 20
 _BUFFERED_BYTES = 1 << 20
@@ -129,7 +129,7 @@ async def execute(
         on_stage: told of each stretch of work, for the trace.
 
     Returns:
-        A `TrackOutcome` for video and audio, an `ImagesOutcome` for images and posters.
+        A `ChunkOutcome` for video, a `TrackOutcome` for audio, an `ImagesOutcome` for images and posters.
 
     Raises:
         RejectedSource: the original can never be processed.

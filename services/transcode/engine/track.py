@@ -1,8 +1,10 @@
 """Turns a track's coded frames into segments, and segments into a `TrackOutcome`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
+from services.runtime import bitrate
 from services.transcode.engine import cmaf
 from services.transcode.engine.channel import Reporter
 from services.transcode.engine.cmaf import Sample
@@ -11,27 +13,58 @@ from services.transcode.engine.outcome import Segment, TrackOutcome
 INIT_NAME = "init.mp4"
 
 
-class TrackWriter:
-    """Writes one track's artifacts: the initialisation segment first, then media segments in order."""
+_CHUNKS_PER_SEGMENT = 2
 
-    def __init__(self, reporter: Reporter, content_type: str, timescale: int, init: bytes) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in its track a writer begins: number of the first segment, from 0, and its decode time."""
+
+    segment: int
+    decode_ticks: int
+
+
+_START = Position(0, 0)
+
+
+class TrackWriter:
+    """Writes the artifacts of one track, or of a piece of it: the initialisation segment, then segments in order."""
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        content_type: str,
+        timescale: int,
+        init: bytes,
+        *,
+        folder: str = "",
+        position: Position = _START,
+    ) -> None:
+        """Writes the initialisation segment.
+
+        Args:
+            reporter: takes the artifacts.
+            content_type: of all of them.
+            timescale: ticks a second.
+            init: the initialisation segment.
+            folder: before all names; empty, or with a slash at its end.
+            position: where the piece begins.
+        """
         self._reporter = reporter
         self._content_type = content_type
         self._timescale = timescale
+        self._folder = folder
+        self._first_segment = position.segment
         self._segments: list[Segment] = []
-        self._decode_ticks = 0
-        self._chunk_count = 0
-        reporter.artifact(INIT_NAME, content_type, init)
+        self._decode_ticks = position.decode_ticks
+        self._chunk_count = position.segment * _CHUNKS_PER_SEGMENT
+        self._init_name = f"{folder}{INIT_NAME}"
+        reporter.artifact(self._init_name, content_type, init)
 
     @property
     def frame_count(self) -> int:
         """Frames written so far."""
         return sum(segment.frame_count for segment in self._segments)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all segments written so far."""
-        return sum(segment.size_bytes for segment in self._segments)
 
     def write_segment(self, samples: Sequence[Sample], presented_ticks: int, *, keyframe_apart: bool) -> None:
         """Hands over the next segment.
@@ -46,7 +79,7 @@ class TrackWriter:
         chunks = [self._chunk(group) for group in groups if group]
         data = b"".join(chunks)
         segment = Segment(
-            name=f"seg_{len(self._segments) + 1:05}.m4s",
+            name=f"{self._folder}seg_{self._first_segment + len(self._segments) + 1:05}.m4s",
             duration_ticks=presented_ticks,
             size_bytes=len(data),
             frame_count=len(samples),
@@ -65,11 +98,11 @@ class TrackWriter:
         frame_rate: Fraction = Fraction(0),
         channels: int = 0,
     ) -> TrackOutcome:
-        """The whole track, once its last segment is written. `target_s` is the planned segment length."""
+        """What was written, once the last segment is. `target_s` is the planned segment length."""
         segments = tuple(self._segments)
-        duration_s = Fraction(sum(s.duration_ticks for s in segments), self._timescale)
+        rated = [(segment.duration_ticks, segment.size_bytes) for segment in segments]
         return TrackOutcome(
-            init_name=INIT_NAME,
+            init_name=self._init_name,
             segments=segments,
             timescale=self._timescale,
             codecs=codecs,
@@ -78,8 +111,8 @@ class TrackWriter:
             frame_rate=frame_rate,
             frame_count=self.frame_count,
             channels=channels,
-            average_bps=round(8 * self.size_bytes / duration_s),
-            peak_bps=peak_bps(segments, self._timescale, target_s),
+            average_bps=bitrate.average_bps(rated, self._timescale),
+            peak_bps=bitrate.peak_bps(rated, self._timescale, target_s),
         )
 
     def _chunk(self, samples: Sequence[Sample]) -> bytes:
@@ -87,23 +120,3 @@ class TrackWriter:
         data = cmaf.chunk(self._chunk_count, self._decode_ticks, samples)
         self._decode_ticks += sum(sample.duration for sample in samples)
         return data
-
-
-def peak_bps(segments: Sequence[Segment], timescale: int, target_s: Fraction) -> int:
-    """The peak bit rate as RFC 8216 (4.3.4.2) defines it.
-
-    That is the largest of any run of consecutive segments lasting between 0.5 and 1.5 target durations;
-    where no run does (a very short track), the largest of a single segment.
-    """
-    peak = Fraction(0)
-    for first in range(len(segments)):
-        ticks = size_bytes = 0
-        for segment in segments[first:]:
-            ticks += segment.duration_ticks
-            size_bytes += segment.size_bytes
-            if Fraction(ticks, timescale) > target_s * 3 / 2:
-                break
-            if Fraction(ticks, timescale) >= target_s / 2:
-                peak = max(peak, Fraction(8 * size_bytes * timescale, ticks))
-    singles = (Fraction(8 * s.size_bytes * timescale, s.duration_ticks) for s in segments)
-    return round(peak or max(singles))

@@ -35,6 +35,7 @@ def env(infra: Env, database_url: str, unused_tcp_port_factory: Callable[[], int
         "MILLRACE_RECONCILER_INTERVAL_S": "0.5",
         "MILLRACE_LEASE_AMNESTY_S": "1",
         "MILLRACE_UPLOAD_MAX_IMAGE_BYTES": "1000000",
+        "MILLRACE_TRANSCODE_FLEET_VIDEO_SLOTS": "1",
     }
 
 

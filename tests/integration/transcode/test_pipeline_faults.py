@@ -12,26 +12,28 @@ from services.transcode import app as transcode
 from tests.env import Env
 from tests.integration.transcode.harness import Line, Pipeline, serving, worker_process
 
+FIRST_CHUNK = "video-001"
+
 
 async def test_a_killed_worker_costs_time_and_no_media(
     pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path
 ) -> None:
     media_id = await pipeline.begin(long_clip, "video/mp4")
     async with worker_process(env, tmp_path / "first.log") as first:
-        await pipeline.advanced(media_id, "360p")
+        await pipeline.advanced(media_id, FIRST_CHUNK)
         first.send_signal(signal.SIGKILL)
         await first.wait()
     async with serving(env, transcode.serve):
         media = await pipeline.finished(media_id)
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
-    assert (await _attempts(pipeline, media_id))["360p"] == 2
+    assert (await _attempts(pipeline, media_id))[FIRST_CHUNK] == 2
 
 
 async def test_a_zombie_changes_nothing(pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path) -> None:
     media_id = await pipeline.begin(long_clip, "video/mp4")
     log = tmp_path / "zombie.log"
     async with worker_process(env, log) as zombie:
-        await pipeline.advanced(media_id, "360p")
+        await pipeline.advanced(media_id, FIRST_CHUNK)
         zombie.send_signal(signal.SIGSTOP)
         async with serving(env, transcode.serve):
             media = await pipeline.finished(media_id)
@@ -39,7 +41,7 @@ async def test_a_zombie_changes_nothing(pipeline: Pipeline, env: Env, long_clip:
             zombie.send_signal(signal.SIGCONT)
             await _until_it_says(log, "attempt_overtaken")
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
-    assert (await _attempts(pipeline, media_id))["360p"] == 2
+    assert (await _attempts(pipeline, media_id))[FIRST_CHUNK] == 2
     assert await _served(pipeline, env, media_id) == published
     assert (await pipeline.media(media_id)).published_at == media.published_at
 
@@ -50,7 +52,7 @@ async def test_a_stopping_worker_gives_its_task_back_at_once(
     env = {**env, "MILLRACE_TASK_LEASE_S": "300", "MILLRACE_TRANSCODE_GRACE_S": "0"}
     media_id = await pipeline.begin(long_clip, "video/mp4")
     async with worker_process(env, tmp_path / "first.log") as first:
-        await pipeline.advanced(media_id, "360p")
+        await pipeline.advanced(media_id, FIRST_CHUNK)
         first.terminate()
         assert await asyncio.wait_for(first.wait(), 15) == 0
     stopped_at = time.monotonic()
@@ -58,7 +60,7 @@ async def test_a_stopping_worker_gives_its_task_back_at_once(
         media = await pipeline.finished(media_id)
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
     assert time.monotonic() - stopped_at < 60, "the lease was waited for"
-    assert (await _attempts(pipeline, media_id))["360p"] == 2
+    assert (await _attempts(pipeline, media_id))[FIRST_CHUNK] == 2
 
 
 async def test_a_worker_finishes_within_its_grace(
@@ -67,12 +69,12 @@ async def test_a_worker_finishes_within_its_grace(
     env = {**env, "MILLRACE_TRANSCODE_GRACE_S": "60"}
     media_id = await pipeline.begin(long_clip, "video/mp4")
     async with worker_process(env, tmp_path / "first.log") as first:
-        await pipeline.advanced(media_id, "360p")
+        await pipeline.advanced(media_id, FIRST_CHUNK)
         first.terminate()
         assert await asyncio.wait_for(first.wait(), 90) == 0
     async with serving(env, transcode.serve):
         await pipeline.finished(media_id)
-    assert (await _attempts(pipeline, media_id))["360p"] == 1
+    assert (await _attempts(pipeline, media_id))[FIRST_CHUNK] == 1
 
 
 async def test_storage_that_is_away_for_seconds_costs_no_attempt(
@@ -84,7 +86,7 @@ async def test_storage_that_is_away_for_seconds_costs_no_attempt(
     # Whoever waits for storage gives a sign of life every four seconds, which a lease must be longer than.
     env = {**env, "MILLRACE_S3_ENDPOINT_URL": f"http://{line.address}", "MILLRACE_TASK_LEASE_S": "20"}
     async with serving(env, transcode.serve):
-        await pipeline.advanced(media_id, "360p")
+        await pipeline.advanced(media_id, FIRST_CHUNK)
         line.cut()
         await asyncio.sleep(5)
         assert (await pipeline.media(media_id)).status == media_pb2.MEDIA_STATUS_PROCESSING
@@ -121,11 +123,14 @@ async def _until_it_says(log: Path, words: str) -> None:
 
 
 async def _attempts(pipeline: Pipeline, media_id: str) -> dict[str, int]:
-    """The attempt that made each track or still, by label, as its key says."""
+    """The attempt that made the outputs of each task, by the task's label, as keys say."""
     publication = await pipeline.publication(media_id)
     keys = [track.init_s3_key for track in publication.tracks]
+    keys += [segment.s3_key for track in publication.tracks for segment in track.segments]
     keys += [still.thumbnail.s3_key for still in publication.stills]
-    return {key.split("/")[-3]: int(key.split("/")[-2].removeprefix("a")) for key in keys}
+    made = {tuple(key.removeprefix(f"{publication.delivery_prefix}/").split("/")[:2]) for key in keys}
+    assert len({label for label, _ in made}) == len(made), "two attempts made one task's outputs"
+    return {label: int(attempt.removeprefix("a")) for label, attempt in made}
 
 
 async def _served(pipeline: Pipeline, env: Env, media_id: str) -> dict[str, bytes]:

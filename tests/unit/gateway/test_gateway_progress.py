@@ -41,6 +41,18 @@ def test_tasks_weigh_what_they_cost() -> None:
     assert [(task.label, task.fraction) for task in progress.tasks] == [("1080p", 0.5), ("720p", 0.0), ("audio", 1.0)]
 
 
+def test_tasks_of_one_kind_are_shown_as_one() -> None:
+    progress = Progress()
+    shares = {"video-001": 0.5, "video-002-1080p": 0.25, "audio": 0.25}
+    progress.plan([PlannedTask(label, label, False, share) for label, share in shares.items()])
+    progress.hear(Announcement("video-001", "video-001", 0.5, 0.5))
+    progress.hear(Announcement("video-002-1080p", "video-002-1080p", 0.25, 0.25))
+    assert [(task.label, task.fraction) for task in progress.tasks] == [("video", (0.25 + 0.0625) / 0.75), ("audio", 0)]
+    progress.hear(Announcement("video-001", "video-001", 1.0, 0.5))
+    progress.hear(Announcement("video-002-1080p", "video-002-1080p", 1.0, 0.25))
+    assert progress.tasks[0].fraction == 1.0
+
+
 def test_all_done_is_not_yet_published() -> None:
     progress = Progress()
     progress.plan([PlannedTask("t", "image", True, 1.0)])

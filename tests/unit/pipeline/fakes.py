@@ -12,17 +12,19 @@ from services.runtime.errors import AlreadyExists, NotFound, Stale
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import (
     Artifact,
+    ChunkOutcome,
     ImageOutcome,
     ImagesOutcome,
     Outcome,
     Segment,
     Stage,
     TrackOutcome,
+    TrackPiece,
 )
 from services.transcode.engine_port import ByteSource
 from services.transcode.originals import Original
 from services.transcode.patience import Patience
-from services.transcode.plan import ImageSpec, TaskSpec, spec_to_json
+from services.transcode.plan import Fleet, ImageSpec, TaskSpec, spec_to_json
 from services.transcode.planner import PlannedTask, Planner
 from services.transcode.source import (
     AudioStreamInfo,
@@ -70,10 +72,13 @@ VIDEO_SOURCE = SourceInfo(
         start_s=Fraction(0),
         interlaced=False,
         colour=ColourInfo(1, 1, 1, full_range=False),
+        random_access=True,
     ),
     audio=(AudioStreamInfo(1, "aac", 2, 48_000, "eng"),),
     image=None,
 )
+
+FLEET = Fleet(4)
 
 SHORT_PATIENCE = Patience(lasts_s=0.4, first_wait_s=0.01, longest_wait_s=0.02)
 
@@ -84,10 +89,10 @@ def artifact(name: str, data: bytes, content_type: str = "video/mp4") -> Artifac
     return Artifact(name, content_type, data, hashlib.sha256(data).hexdigest())
 
 
-INIT = artifact("init.mp4", b"init")
-SEGMENTS = (artifact("seg_00000.m4s", b"segment 0"), artifact("seg_00001.m4s", b"segment one"))
+INIT = artifact("720p/init.mp4", b"init")
+SEGMENTS = (artifact("720p/seg_00001.m4s", b"segment 0"), artifact("720p/seg_00002.m4s", b"segment one"))
 TRACK = TrackOutcome(
-    init_name="init.mp4",
+    init_name=INIT.name,
     segments=tuple(
         Segment(each.name, 120_000, len(each.data), frame_count=120, keyframe_size_bytes=4) for each in SEGMENTS
     ),
@@ -184,11 +189,11 @@ async def make_image(job: Job) -> Outcome:
     return IMAGES
 
 
-async def make_track(job: Job) -> Outcome:
+async def make_chunk(job: Job) -> Outcome:
     for each in (INIT, *SEGMENTS):
         await job.sink(each)
         job.on_progress(0.5)
-    return TRACK
+    return ChunkOutcome((TrackPiece("720p", TRACK),))
 
 
 async def hang(job: Job) -> Outcome:
@@ -347,5 +352,6 @@ def planner(
         limits=Limits(),
         probe_slots=2,
         verification_slots=verification_slots,
+        fleet=FLEET,
         patience=SHORT_PATIENCE,
     )

@@ -17,7 +17,7 @@ from services.runtime.errors import InvalidArgument, Unavailable
 from services.transcode.artifacts import folder_of
 from services.transcode.consumer import Consumer
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.outcome import Artifact
+from services.transcode.engine.outcome import Artifact, ChunkOutcome, TrackPiece
 from services.transcode.failures import WORKER_STOPPING
 from services.transcode.language import bcp47
 from services.transcode.metadata_client import MetadataClient, result_to_pb
@@ -37,14 +37,21 @@ def stored(*artifacts: Artifact) -> dict[str, Stored]:
 
 
 def test_a_track_travels_with_keys_and_checksums() -> None:
-    result = Result("720p", "", fakes.TRACK, stored(fakes.INIT, *fakes.SEGMENTS))
+    result = Result("audio", "", fakes.TRACK, stored(fakes.INIT, *fakes.SEGMENTS))
     track = result_to_pb(result).track
-    assert track.init_s3_key == "folder/init.mp4"
-    assert [segment.s3_key for segment in track.segments] == ["folder/seg_00000.m4s", "folder/seg_00001.m4s"]
+    assert track.init_s3_key == "folder/720p/init.mp4"
+    assert [segment.s3_key for segment in track.segments] == [f"folder/{each.name}" for each in fakes.SEGMENTS]
     assert [segment.size_bytes for segment in track.segments] == [len(each.data) for each in fakes.SEGMENTS]
     assert track.segments[0].sha256.hex() == fakes.SEGMENTS[0].sha256
     assert track.segments[0].key_frame_chunk_bytes == 4
     assert (track.frame_rate.numerator, track.frame_rate.denominator) == (30, 1)
+
+
+def test_pieces_travel_as_tracks_with_the_labels_of_their_renditions() -> None:
+    outcome = ChunkOutcome((TrackPiece("720p", fakes.TRACK),))
+    [piece] = result_to_pb(Result("video-001", "", outcome, stored(fakes.INIT, *fakes.SEGMENTS))).pieces.items
+    assert piece.label == "720p"
+    assert piece.init_s3_key == "folder/720p/init.mp4"
 
 
 def test_stills_travel_with_keys_and_checksums() -> None:

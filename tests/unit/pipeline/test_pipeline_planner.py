@@ -21,22 +21,22 @@ from tests.unit.pipeline.fakes import FakeEngine, FakePlans, FakeStorage, planne
 UPLOADED = Uploaded(fakes.USER_ID, fakes.MEDIA_ID, 1, fakes.ORIGINAL)
 
 
-async def test_a_video_becomes_a_task_a_step_and_sound_and_a_poster() -> None:
+async def test_a_video_becomes_chunks_and_sound_and_a_poster() -> None:
     plans = FakePlans()
     await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans).plan_media(UPLOADED)
     [(media_id, generation, kind, source_json, tasks)] = plans.recorded
     assert (media_id, generation, kind) == (fakes.MEDIA_ID, 1, MediaKind.VIDEO)
     assert [(task.label, task.lane) for task in tasks] == [
-        ("1080p", "video"),
-        ("720p", "video"),
-        ("480p", "video"),
-        ("360p", "video"),
+        ("video-001-1080p", "video"),
+        ("video-001-720p", "video"),
+        ("video-002-1080p", "video"),
+        ("video-002-720p", "video"),
         ("audio", "audio"),
         ("poster", "video"),
     ]
     assert from_jsonable(SourceInfo, json.loads(source_json)) == fakes.VIDEO_SOURCE
     specs = tuple(spec_from_json(json.loads(task.spec_json)) for task in tasks)
-    assert specs == plan(fakes.VIDEO_SOURCE)
+    assert specs == plan(fakes.VIDEO_SOURCE, fleet=fakes.FLEET)
     assert sum(task.cost_share for task in tasks) == 1.0
 
 

@@ -16,7 +16,7 @@ from services.runtime.errors import (
 from services.transcode.engine.errors import EngineCrashed, EngineTimeout
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome
-from services.transcode.plan import VideoSpec, plan
+from services.transcode.plan import ChunkSpec, plan
 from services.transcode.slots import Slots
 from services.transcode.source import RejectedSource, RejectionReason
 from services.transcode.tasks import TaskRef
@@ -77,13 +77,13 @@ async def test_stores_artifacts_below_its_attempt_and_records_the_result() -> No
     assert rig.announcer.announced[-1].fraction == 1.0
 
 
-async def test_a_video_track_keeps_every_segment() -> None:
-    spec = next(spec for spec in plan(fakes.VIDEO_SOURCE) if spec.label == "720p")
-    assert isinstance(spec, VideoSpec)
-    rig = Rig(engine=FakeEngine(fakes.make_track), tasks=FakeTasks(fakes.task(spec, lane="video")))
+async def test_a_chunk_keeps_every_segment() -> None:
+    spec = plan(fakes.VIDEO_SOURCE)[0]
+    assert isinstance(spec, ChunkSpec)
+    rig = Rig(engine=FakeEngine(fakes.make_chunk), tasks=FakeTasks(fakes.task(spec, lane="video")))
     assert await rig.work() is None
-    folder = "abc/media/1/token/720p/a1"
-    assert rig.delivered.keys() == {f"{folder}/{name}" for name in ("init.mp4", "seg_00000.m4s", "seg_00001.m4s")}
+    folder = f"abc/media/1/token/{spec.label}/a1/720p"
+    assert rig.delivered.keys() == {f"{folder}/{name}" for name in ("init.mp4", "seg_00001.m4s", "seg_00002.m4s")}
 
 
 async def test_the_same_message_again_after_completion_does_nothing() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from deploy.samples.clip import Clip, write_clip
 from deploy.samples.scenes import FRAME_NUMBER_BITS
+from services.runtime import bitrate
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.outcome import Artifact, ImagesOutcome, Stage, TrackOutcome
+from services.transcode.engine.outcome import Artifact, ChunkOutcome, ImagesOutcome, Outcome, Stage, TrackOutcome
 from services.transcode.engine.run import execute, probe
 from services.transcode.ladder import LADDER, Step
-from services.transcode.plan import AudioSpec, TaskSpec, VideoSpec, plan
+from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, TaskSpec, plan
 from services.transcode.source import SourceInfo
 
 LIMITS = Limits(wall_clock_s=60, stall_s=20)
+ALONE = Fleet(1)
 SMALL_LADDER = tuple(Step(f"{side}p", side, 21, 800_000, 1_200_000) for side in (180, 90))
 
 
@@ -62,7 +64,7 @@ class Shelf:
 class Result:
     """What one task left behind."""
 
-    outcome: TrackOutcome | ImagesOutcome
+    outcome: Outcome
     shelf: Shelf
     progress: list[float]
     stages: list[Stage]
@@ -95,8 +97,10 @@ async def run(spec: TaskSpec, data: bytes, limits: Limits = LIMITS) -> Result:
     return Result(outcome, shelf, progress, stages)
 
 
-async def run_plan(data: bytes, ladder: tuple[Step, ...] = LADDER) -> tuple[SourceInfo, dict[str, Result]]:
-    """Probes, plans, and runs every task, two at a time."""
+async def run_plan(
+    data: bytes, ladder: tuple[Step, ...] = LADDER, fleet: Fleet = ALONE
+) -> tuple[SourceInfo, dict[str, Result]]:
+    """Probes, plans, and runs every task, two at a time; what chunks made is joined, a result for each rendition."""
     source = await probe(BytesSource(data), LIMITS)
     slots = asyncio.Semaphore(2)
 
@@ -104,15 +108,47 @@ async def run_plan(data: bytes, ladder: tuple[Step, ...] = LADDER) -> tuple[Sour
         async with slots:
             return await run(spec, data)
 
-    specs = plan(source, ladder=ladder)
+    specs = plan(source, ladder=ladder, fleet=fleet)
     results = await asyncio.gather(*(one(spec) for spec in specs))
-    return source, {spec.label: result for spec, result in zip(specs, results, strict=True)}
+    whole = {spec.label: result for spec, result in zip(specs, results, strict=True)}
+    chunks = [whole.pop(spec.label) for spec in specs if isinstance(spec, ChunkSpec)]
+    return source, joined(chunks) | whole
 
 
-def specs_of(source: SourceInfo, ladder: tuple[Step, ...] = SMALL_LADDER) -> tuple[VideoSpec, AudioSpec]:
+def joined(chunks: Sequence[Result]) -> dict[str, Result]:
+    """The renditions that chunks made, by label; progress and stages are those of the first chunk."""
+    pieces: dict[str, list[tuple[Result, TrackOutcome]]] = {}
+    for result in chunks:
+        assert isinstance(result.outcome, ChunkOutcome)
+        for piece in result.outcome.pieces:
+            pieces.setdefault(piece.label, []).append((result, piece.track))
+    return {label: _joined(of_one) for label, of_one in pieces.items()}
+
+
+def _joined(pieces: Sequence[tuple[Result, TrackOutcome]]) -> Result:
+    first, track = pieces[0]
+    shelf = Shelf()
+    for result, piece in pieces:
+        init = result.shelf.artifacts[piece.init_name]
+        assert init == shelf.artifacts.setdefault(init.name, init), "one initialisation segment serves all"
+        shelf.artifacts |= {segment.name: result.shelf.artifacts[segment.name] for segment in piece.segments}
+    segments = tuple(segment for _, piece in pieces for segment in piece.segments)
+    assert len(shelf.artifacts) == 1 + len(segments), "names are unique within the whole video"
+    rated = [(segment.duration_ticks, segment.size_bytes) for segment in segments]
+    whole = replace(
+        track,
+        segments=segments,
+        frame_count=sum(piece.frame_count for _, piece in pieces),
+        average_bps=bitrate.average_bps(rated, track.timescale),
+        peak_bps=max(piece.peak_bps for _, piece in pieces),
+    )
+    return Result(whole, shelf, first.progress, first.stages)
+
+
+def specs_of(source: SourceInfo, ladder: tuple[Step, ...] = SMALL_LADDER) -> tuple[ChunkSpec, AudioSpec]:
     """The first video and the audio task of a source."""
-    specs = plan(source, ladder=ladder)
-    video = next(spec for spec in specs if isinstance(spec, VideoSpec))
+    specs = plan(source, ladder=ladder, fleet=ALONE)
+    video = next(spec for spec in specs if isinstance(spec, ChunkSpec))
     audio = next(spec for spec in specs if isinstance(spec, AudioSpec))
     return video, audio
 
@@ -137,6 +173,7 @@ def clip(
     paint: Callable[[int, NDArray[np.uint8]], None] | None = None,
     options: dict[str, str] | None = None,
     with_audio: bool = False,
+    gop_frames: int = 30,
 ) -> bytes:
     """A silent clip with one frame at each of the times (seconds), as a file in memory.
 
@@ -150,7 +187,7 @@ def clip(
         stream.width, stream.height = size_px
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = time_base
-        stream.options = {"preset": "ultrafast", "bf": "2", "g": "30"} if codec == "libx264" else {}
+        stream.options = {"preset": "ultrafast", "bf": "2", "g": str(gop_frames)} if codec == "libx264" else {}
         if interlaced:
             stream.options = {**stream.options, "x264-params": "tff=1"}
         if sample_aspect_ratio is not None:

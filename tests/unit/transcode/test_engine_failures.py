@@ -17,7 +17,7 @@ from services.transcode.engine.errors import EngineCrashed, EngineTimeout
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Stage
 from services.transcode.engine.run import execute, probe
-from services.transcode.plan import AudioSpec, VideoSpec
+from services.transcode.plan import AudioSpec, ChunkSpec
 from services.transcode.source import RejectedSource, RejectionReason
 from tests.unit.transcode import sources
 from tests.unit.transcode.sources import LIMITS, BytesSource, Shelf
@@ -48,35 +48,35 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-async def specs(sample: bytes) -> tuple[VideoSpec, AudioSpec]:
+async def specs(sample: bytes) -> tuple[ChunkSpec, AudioSpec]:
     source = await probe(BytesSource(sample), LIMITS)
     return sources.specs_of(source)
 
 
-async def run(spec: VideoSpec | AudioSpec, data: bytes, limits: Limits, pid: Pid) -> None:
+async def run(spec: ChunkSpec | AudioSpec, data: bytes, limits: Limits, pid: Pid) -> None:
     await execute(spec, BytesSource(data), limits, sink=Shelf().put, on_stage=pid.on_stage)
 
 
-async def test_a_killed_child_is_a_crash(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+async def test_a_killed_child_is_a_crash(sample: bytes, specs: tuple[ChunkSpec, AudioSpec]) -> None:
     with pytest.raises(EngineCrashed, match="SIGKILL"):
         await run(specs[0], sample, LIMITS, Pid(signal.SIGKILL))
 
 
-async def test_a_hanging_child_is_killed(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+async def test_a_hanging_child_is_killed(sample: bytes, specs: tuple[ChunkSpec, AudioSpec]) -> None:
     pid = Pid(signal.SIGSTOP)
     with pytest.raises(EngineTimeout, match=r"no progress for 0\.5 s"):
         await run(specs[0], sample, replace(LIMITS, stall_s=0.5), pid)
     assert not is_alive(pid.number)
 
 
-async def test_the_wall_clock_ends_everything(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+async def test_the_wall_clock_ends_everything(sample: bytes, specs: tuple[ChunkSpec, AudioSpec]) -> None:
     pid = Pid(signal.SIGSTOP)
     with pytest.raises(EngineTimeout, match="not done after 1 s"):
         await run(specs[0], sample, replace(LIMITS, wall_clock_s=1.0), pid)
     assert not is_alive(pid.number)
 
 
-async def test_a_cancelled_task_leaves_no_child(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+async def test_a_cancelled_task_leaves_no_child(sample: bytes, specs: tuple[ChunkSpec, AudioSpec]) -> None:
     pid = Pid(signal.SIGSTOP)
     task = asyncio.create_task(run(specs[0], sample, LIMITS, pid))
     await pid.known.wait()
@@ -86,7 +86,7 @@ async def test_a_cancelled_task_leaves_no_child(sample: bytes, specs: tuple[Vide
     assert not is_alive(pid.number)
 
 
-async def test_too_little_memory_is_a_crash_not_a_verdict(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+async def test_too_little_memory_is_a_crash_not_a_verdict(sample: bytes, specs: tuple[ChunkSpec, AudioSpec]) -> None:
     with pytest.raises(EngineCrashed):
         await run(specs[0], sample, replace(LIMITS, address_space_bytes=140 << 20), Pid())
 
@@ -100,7 +100,7 @@ async def test_what_the_source_raises_passes_through(sample: bytes) -> None:
         await probe(Broken(sample), LIMITS)
 
 
-async def test_what_the_sink_raises_passes_through(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+async def test_what_the_sink_raises_passes_through(sample: bytes, specs: tuple[ChunkSpec, AudioSpec]) -> None:
     async def full(_artifact: Artifact) -> None:
         raise TimeoutError("no room")
 
@@ -108,7 +108,7 @@ async def test_what_the_sink_raises_passes_through(sample: bytes, specs: tuple[V
         await execute(specs[1], BytesSource(sample), LIMITS, sink=full)
 
 
-async def test_a_slow_sink_is_no_stall(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+async def test_a_slow_sink_is_no_stall(sample: bytes, specs: tuple[ChunkSpec, AudioSpec]) -> None:
     stored = []
 
     async def slow(artifact: Artifact) -> None:
@@ -240,27 +240,27 @@ async def test_limits_refuse_with_a_reason() -> None:
 
 
 async def test_more_frames_than_allowed_are_refused_while_encoding(
-    sample: bytes, specs: tuple[VideoSpec, AudioSpec]
+    sample: bytes, specs: tuple[ChunkSpec, AudioSpec]
 ) -> None:
     with pytest.raises(RejectedSource) as rejection:
         await run(specs[0], sample, replace(LIMITS, max_frames=50), Pid())
     assert rejection.value.reason is RejectionReason.TOO_LONG
 
 
-async def test_sound_alone_is_refused(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+async def test_sound_alone_is_refused(sample: bytes, specs: tuple[ChunkSpec, AudioSpec]) -> None:
     sound = (await sources.run(specs[1], sample)).file
     assert (await rejection_of(sound)).reason is RejectionReason.NO_VIDEO_TRACK
 
 
-async def test_a_video_that_breaks_off_is_refused(sample: bytes, specs: tuple[VideoSpec, AudioSpec]) -> None:
+async def test_a_video_that_breaks_off_is_refused(sample: bytes, specs: tuple[ChunkSpec, AudioSpec]) -> None:
     timeline = replace(specs[0].timeline, frame_count=1000)
     with pytest.raises(RejectedSource) as rejection:
-        await run(replace(specs[0], timeline=timeline), sample, LIMITS, Pid())
+        await run(replace(specs[0], timeline=timeline, end_frame=1000), sample, LIMITS, Pid())
     assert rejection.value.reason is RejectionReason.TRUNCATED
 
 
 async def test_damage_in_the_middle_is_survived_or_refused_but_never_a_crash(
-    sample: bytes, specs: tuple[VideoSpec, AudioSpec]
+    sample: bytes, specs: tuple[ChunkSpec, AudioSpec]
 ) -> None:
     media_data = sample.index(b"mdat") + 4
     for share in (0.02, 0.5):
@@ -270,7 +270,7 @@ async def test_damage_in_the_middle_is_survived_or_refused_but_never_a_crash(
         hurt[middle : middle + int(size * share / 2)] = b"\xff" * int(size * share / 2)
         result, rejection = None, None
         try:
-            result = await sources.run(specs[0], bytes(hurt))
+            result = sources.joined([await sources.run(specs[0], bytes(hurt))])["180p"]
         except RejectedSource as verdict:
             rejection = verdict.reason
         assert rejection in (None, RejectionReason.CORRUPT, RejectionReason.TRUNCATED)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from services.transcode.engine.outcome import TrackOutcome
 from services.transcode.engine.run import probe
-from services.transcode.plan import AudioSpec, VideoSpec, plan
+from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, plan
 from services.transcode.source import ContainerFormat, RejectedSource, RejectionReason, SourceInfo
 from tests.unit.transcode import sources
 from tests.unit.transcode.sources import LIMITS, SMALL_LADDER, BytesSource, Result
@@ -24,13 +24,13 @@ async def whole(sample: bytes) -> tuple[SourceInfo, dict[str, Result]]:
     return await sources.run_plan(sample, SMALL_LADDER)
 
 
-async def encode(data: bytes) -> tuple[VideoSpec, Result]:
+async def encode(data: bytes) -> tuple[ChunkSpec, Result]:
     """The largest rendition of a clip without sound."""
     source, results = await sources.run_plan(data, SMALL_LADDER)
     assert source.video is not None
-    spec = plan(source, ladder=SMALL_LADDER)[0]
-    assert isinstance(spec, VideoSpec)
-    return spec, results[spec.label]
+    spec = plan(source, ladder=SMALL_LADDER, fleet=Fleet(1))[0]
+    assert isinstance(spec, ChunkSpec)
+    return spec, results[spec.renditions[0].label]
 
 
 def test_every_rendition_shows_every_frame_of_the_source_once_in_order(
@@ -65,7 +65,7 @@ def test_each_segment_plays_alone_and_begins_with_a_keyframe_chunk(
     whole: tuple[SourceInfo, dict[str, Result]],
 ) -> None:
     result = whole[1]["90p"]
-    init = result.shelf.artifacts["init.mp4"].data
+    init = result.shelf.artifacts[result.track.init_name].data
     start = 0
     for segment in result.track.segments:
         artifact = result.shelf.artifacts[segment.name]
@@ -132,7 +132,7 @@ async def test_the_same_task_gives_the_same_bytes(sample: bytes) -> None:
     video, audio = sources.specs_of(source, SMALL_LADDER[1:])
     for spec in (video, audio):
         first, second = [await sources.run(spec, sample) for _ in range(2)]
-        assert first.file == second.file
+        assert first.shelf == second.shelf
         assert first.outcome == second.outcome
 
 

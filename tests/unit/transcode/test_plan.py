@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from services.transcode.plan import (
     AudioSpec,
+    ChunkSpec,
+    Fleet,
     ImageSpec,
     PosterSpec,
     TaskSpec,
-    VideoSpec,
     output_frame_rate,
     plan,
     spec_from_json,
@@ -47,6 +48,7 @@ VIDEO = VideoStreamInfo(
     start_s=Fraction(0),
     interlaced=False,
     colour=ColourInfo(primaries=1, transfer=1, matrix=1, full_range=False),
+    random_access=True,
 )
 SOURCE = SourceInfo(
     kind=MediaKind.VIDEO,
@@ -77,21 +79,21 @@ def at_rate(rate: Fraction, seconds: Fraction) -> SourceInfo:
     return replace(SOURCE, duration_s=seconds, video=replace(VIDEO, frame_rate=rate, frame_count=None))
 
 
-def video_specs(specs: tuple[TaskSpec, ...]) -> list[VideoSpec]:
-    return [spec for spec in specs if isinstance(spec, VideoSpec)]
+def chunks_of(specs: tuple[TaskSpec, ...]) -> list[ChunkSpec]:
+    return [spec for spec in specs if isinstance(spec, ChunkSpec)]
 
 
 def test_a_video_gets_its_ladder_then_audio_then_a_poster() -> None:
-    specs = plan(SOURCE)
-    assert [spec.label for spec in specs] == ["1080p", "720p", "480p", "360p", "audio", "poster"]
-    audio, poster = specs[4], specs[5]
+    specs = plan(SOURCE, fleet=Fleet(1))
+    assert [spec.label for spec in specs] == ["video-001", "audio", "poster"]
+    chunk, audio, poster = specs
+    assert isinstance(chunk, ChunkSpec)
+    assert [rendition.label for rendition in chunk.renditions] == ["1080p", "720p", "480p", "360p"]
     assert isinstance(audio, AudioSpec)
     assert (audio.channels, audio.bitrate_bps, audio.sample_rate_hz) == (2, 128_000, 48_000)
     assert isinstance(poster, PosterSpec)
     assert poster.at_s == 1
     assert all(spec.cost > 0 for spec in specs)
-    costs = [spec.cost for spec in video_specs(specs)]
-    assert costs == sorted(costs, reverse=True)
 
 
 def test_a_silent_video_gets_no_audio() -> None:
@@ -107,13 +109,53 @@ def test_an_image_is_one_task() -> None:
 @given(rates, st.fractions(min_value=Fraction(1, 5), max_value=4000, max_denominator=1000))
 def test_all_renditions_share_borders_and_segments_last_2_to_6_s(rate: Fraction, seconds: Fraction) -> None:
     specs = plan(at_rate(rate, seconds))
-    timelines = {spec.timeline for spec in specs if isinstance(spec, VideoSpec | AudioSpec)}
+    timelines = {spec.timeline for spec in specs if isinstance(spec, ChunkSpec | AudioSpec)}
     (timeline,) = timelines
     assert timeline.frame_rate <= 60
     assert timeline.segment_frames % timeline.gop_frames == 0
     assert 2 <= timeline.segment_frames / timeline.frame_rate <= 6
     full = timeline.segment_frames * (timeline.segment_count - 1)
     assert full < timeline.frame_count <= full + timeline.segment_frames
+
+
+@given(
+    rates,
+    st.fractions(min_value=Fraction(1, 5), max_value=4000, max_denominator=1000),
+    st.integers(min_value=1, max_value=400),
+    st.booleans(),
+)
+def test_every_frame_of_every_rendition_is_in_one_chunk(
+    rate: Fraction, seconds: Fraction, video_slots: int, random_access: bool
+) -> None:
+    video = replace(VIDEO, frame_rate=rate, frame_count=None, random_access=random_access)
+    source = replace(SOURCE, duration_s=seconds, video=video)
+    chunks = chunks_of(plan(source, fleet=Fleet(video_slots)))
+    timeline = chunks[0].timeline
+    for label in ("1080p", "720p", "480p", "360p"):
+        mine = [chunk for chunk in chunks if label in [one.label for one in chunk.renditions]]
+        assert [chunk.first_frame for chunk in mine] == [0, *(chunk.end_frame for chunk in mine[:-1])]
+        assert mine[-1].end_frame == timeline.frame_count
+        assert all(chunk.first_frame % timeline.segment_frames == 0 for chunk in mine)
+        assert all(8 <= (chunk.end_frame - chunk.first_frame) / timeline.frame_rate <= 32 for chunk in mine[:-1])
+    assert len({chunk.label for chunk in chunks}) == len(chunks)
+    if not random_access:
+        assert {chunk.first_frame for chunk in chunks} == {0}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "video_slots", "labels"),
+    [
+        (5, 1, ["video-001"]),
+        (5, 2, ["video-001-1080p", "video-001-720p"]),
+        (5, 4, ["video-001-1080p", "video-001-720p", "video-001-480p", "video-001-360p"]),
+        (5, 100, ["video-001-1080p", "video-001-720p", "video-001-480p", "video-001-360p"]),
+        (16, 4, ["video-001-1080p", "video-001-720p", "video-002-1080p", "video-002-720p"]),
+        (60, 2, ["video-001", "video-002", "video-003", "video-004"]),
+    ],
+)
+def test_a_short_video_is_shared_out_by_renditions_too(seconds: int, video_slots: int, labels: list[str]) -> None:
+    chunks = chunks_of(plan(at_rate(Fraction(30), Fraction(seconds)), fleet=Fleet(video_slots)))
+    assert [chunk.label for chunk in chunks] == labels
 
 
 @given(rates)
@@ -165,12 +207,12 @@ def test_frame_rates(source_rate: Fraction, expected: Fraction) -> None:
 )
 def test_the_frame_count_is_the_sources_unless_the_clock_contradicts(rate: Fraction, count: int, expected: int) -> None:
     source = replace(SOURCE, video=replace(VIDEO, frame_rate=rate, frame_count=count))
-    assert video_specs(plan(source))[0].timeline.frame_count == expected
+    assert chunks_of(plan(source))[0].timeline.frame_count == expected
 
 
 def test_high_frame_rates_get_more_bits() -> None:
-    slow = video_specs(plan(SOURCE))[0]
-    fast = video_specs(plan(at_rate(Fraction(60), Fraction(12))))[0]
+    slow = chunks_of(plan(SOURCE))[0].renditions[0]
+    fast = chunks_of(plan(at_rate(Fraction(60), Fraction(12))))[0].renditions[0]
     assert fast.maxrate_bps == slow.maxrate_bps * 3 // 2
 
 

@@ -7,24 +7,7 @@ from hypothesis import strategies as st
 from services.transcode.engine import cmaf
 from services.transcode.engine.audio import segment_ends
 from services.transcode.engine.cmaf import Sample
-from services.transcode.engine.outcome import Segment
-from services.transcode.engine.track import peak_bps
 from services.transcode.plan import Timeline, gop_frames
-
-
-def segment(duration_ticks: int, size_bytes: int) -> Segment:
-    return Segment("seg_00001.m4s", duration_ticks, size_bytes, 1, 0)
-
-
-def test_the_peak_is_that_of_runs_near_the_target() -> None:
-    # Ticks are seconds. The short last segment is dense, but no run of 2 to 6 s is as dense as it alone.
-    segments = [segment(4, 4000), segment(4, 8000), segment(1, 6000)]
-    assert peak_bps(segments, 1, Fraction(4)) == 8 * (8000 + 6000) // 5
-
-
-def test_the_peak_of_a_very_short_track_is_its_own() -> None:
-    assert peak_bps([segment(1, 500)], 1, Fraction(4)) == 4000
-
 
 timelines = st.builds(
     lambda rate, count: Timeline(rate, count, gop_frames(rate), 2 * gop_frames(rate), Fraction(0)),

@@ -670,6 +670,7 @@ class TaskResult(_message.Message):
 
     TRACK_FIELD_NUMBER: _builtins.int
     STILLS_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def track(self) -> Global___Track:
         """A track of a video."""
@@ -678,21 +679,50 @@ class TaskResult(_message.Message):
     def stills(self) -> Global___Stills:
         """Stills of an image or of a video's poster frame."""
 
+    @_builtins.property
+    def pieces(self) -> Global___Pieces:
+        """What a chunk of a video adds to each of its renditions."""
+
     def __init__(
         self,
         *,
         track: Global___Track | None = ...,
         stills: Global___Stills | None = ...,
+        pieces: Global___Pieces | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "stills", b"stills", "track", b"track"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "pieces", b"pieces", "stills", b"stills", "track", b"track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "stills", b"stills", "track", b"track"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "pieces", b"pieces", "stills", b"stills", "track", b"track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["track", "stills"]  # noqa: Y015
+    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["track", "stills", "pieces"]  # noqa: Y015
     _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_output) -> _WhichOneofReturnType_output | None: ...
 
 Global___TaskResult: _TypeAlias = TaskResult  # noqa: Y015
+
+@_typing.final
+class Pieces(_message.Message):
+    """The pieces that one task made of several tracks. In plan order of the tasks, the pieces with one label make a track."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Track]:
+        """One for each rendition; their segments alone differ from those of the other tasks."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___Track] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pieces: _TypeAlias = Pieces  # noqa: Y015
 
 @_typing.final
 class Stills(_message.Message):
