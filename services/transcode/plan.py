@@ -12,6 +12,7 @@ at the same frames. Borders are counted in frames, not seconds, so that 29.97 an
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -275,23 +276,24 @@ def _expected_frame_count(video: VideoStreamInfo, duration_s: Fraction, frame_ra
     return by_count if abs(by_count - by_clock) <= 1 + by_clock // 200 else by_clock
 
 
-def chunk_segments(timeline: Timeline, fleet: Fleet) -> int:
-    """How many segments a chunk has, the last one excepted: some rounds for each worker, neither short nor long."""
+def chunk_borders(timeline: Timeline, fleet: Fleet) -> tuple[int, ...]:
+    """The first frame of each chunk and the end of the last: some rounds for each worker, neither short nor long."""
     segment_s = timeline.segment_frames / timeline.frame_rate
-    wanted = ceil(timeline.segment_count / (fleet.video_slots * _ROUNDS))
-    shortest, longest = ceil(_SHORTEST_CHUNK_S / segment_s), int(_LONGEST_CHUNK_S / segment_s)
-    return max(1, min(max(wanted, shortest), longest))
+    segments = timeline.segment_count
+    fewest = ceil(segments / int(_LONGEST_CHUNK_S / segment_s))
+    most = max(1, segments // ceil(_SHORTEST_CHUNK_S / segment_s))
+    chunks = min(max(fleet.video_slots * _ROUNDS, fewest), most)
+    firsts = (number * segments // chunks * timeline.segment_frames for number in range(chunks))
+    return (*firsts, timeline.frame_count)
 
 
 def _chunk_specs(
     video: VideoStreamInfo, timeline: Timeline, ladder: tuple[Step, ...], fleet: Fleet
 ) -> tuple[ChunkSpec, ...]:
     renditions = _rendition_specs(video, timeline, ladder)
-    chunk_frames = chunk_segments(timeline, fleet) * timeline.segment_frames
-    if not video.random_access:
-        chunk_frames = timeline.segment_count * timeline.segment_frames
-    first_frames = range(0, timeline.frame_count, chunk_frames)
-    groups = _shared_out(renditions, fleet.video_slots // len(first_frames))
+    borders = chunk_borders(timeline, fleet) if video.random_access else (0, timeline.frame_count)
+    chunks = tuple(pairwise(borders))
+    groups = _shared_out(renditions, fleet.video_slots // len(chunks))
     return tuple(
         ChunkSpec(
             label=_chunk_label(number, group, groups),
@@ -301,10 +303,10 @@ def _chunk_specs(
             random_access=video.random_access,
             timeline=timeline,
             first_frame=first_frame,
-            end_frame=(end_frame := min(first_frame + chunk_frames, timeline.frame_count)),
+            end_frame=end_frame,
             cost=(end_frame - first_frame) * _frame_cost(video, group),
         )
-        for number, first_frame in enumerate(first_frames, start=1)
+        for number, (first_frame, end_frame) in enumerate(chunks, start=1)
         for group in groups
     )
 

@@ -166,10 +166,10 @@ def _counted_length(container: InputContainer, index: int, start_s: Fraction, re
     end, random_access, last_decoded = 0, True, -math.inf
     for packet in packets(container, stream):
         if packet.size:
-            # Where a stream was cut together, its clock jumps back.
-            decoded = packet.pts if packet.dts is None else packet.dts
-            random_access = random_access and packet.pts is not None and decoded is not None and decoded >= last_decoded
-            last_decoded = last_decoded if decoded is None else decoded
+            # Where a stream was cut together, its clock jumps back. The first packets may lack a decode time.
+            decoded = last_decoded if packet.dts is None else packet.dts
+            random_access = random_access and packet.pts is not None and decoded >= last_decoded
+            last_decoded = decoded
         if packet.pts is not None and packet.size:
             times.add(packet.pts)
             end = max(end, packet.pts + (packet.duration or 0))

@@ -24,7 +24,7 @@ def pieces_of(claimed: pb.ClaimTaskResponse, **changed: int) -> media_pb2.TaskRe
     return media_pb2.TaskResult(pieces=media_pb2.Pieces(items=pieces))
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
 async def test_pieces_are_joined_in_order_of_time_whatever_came_first(
     metadata: Metadata, user: str, order: tuple[int, ...]
 ) -> None:

@@ -172,7 +172,7 @@ PICTURE_720P = samples.picture("720p", 1280, 720, 1_000_000)
         samples.publication(dataclasses.replace(PICTURE_720P, segments=())),
         samples.publication(dataclasses.replace(PICTURE_720P, timescale=0)),
         samples.publication(dataclasses.replace(PICTURE_720P, init_s3_key="elsewhere/720p/a1/init.mp4")),
-        samples.publication(dataclasses.replace(PICTURE_720P, init_s3_key=f"{PREFIX}/720p/a2/init.mp4")),
+        samples.publication(dataclasses.replace(PICTURE_720P, init_s3_key=f"{PREFIX}/../a2/init.mp4")),
         samples.publication(dataclasses.replace(PICTURE_720P, codecs='avc1"\n#EXT-X-ENDLIST')),
         samples.publication(PICTURE_720P, dataclasses.replace(samples.sound(), language='en"')),
         samples.publication(

@@ -29,8 +29,8 @@ async def test_a_video_becomes_chunks_and_sound_and_a_poster() -> None:
     assert [(task.label, task.lane) for task in tasks] == [
         ("video-001-1080p", "video"),
         ("video-001-720p", "video"),
-        ("video-002-1080p", "video"),
-        ("video-002-720p", "video"),
+        ("video-001-480p", "video"),
+        ("video-001-360p", "video"),
         ("audio", "audio"),
         ("poster", "video"),
     ]

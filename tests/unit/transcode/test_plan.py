@@ -137,6 +137,8 @@ def test_every_frame_of_every_rendition_is_in_one_chunk(
         assert mine[-1].end_frame == timeline.frame_count
         assert all(chunk.first_frame % timeline.segment_frames == 0 for chunk in mine)
         assert all(8 <= (chunk.end_frame - chunk.first_frame) / timeline.frame_rate <= 32 for chunk in mine[:-1])
+        lengths = [-(-(chunk.end_frame - chunk.first_frame) // timeline.segment_frames) for chunk in mine]
+        assert max(lengths) - min(lengths) <= 1
     assert len({chunk.label for chunk in chunks}) == len(chunks)
     if not random_access:
         assert {chunk.first_frame for chunk in chunks} == {0}
@@ -149,7 +151,9 @@ def test_every_frame_of_every_rendition_is_in_one_chunk(
         (5, 2, ["video-001-1080p", "video-001-720p"]),
         (5, 4, ["video-001-1080p", "video-001-720p", "video-001-480p", "video-001-360p"]),
         (5, 100, ["video-001-1080p", "video-001-720p", "video-001-480p", "video-001-360p"]),
+        (12, 2, ["video-001-1080p", "video-001-720p"]),
         (16, 4, ["video-001-1080p", "video-001-720p", "video-002-1080p", "video-002-720p"]),
+        (20, 2, ["video-001", "video-002"]),
         (60, 2, ["video-001", "video-002", "video-003", "video-004"]),
     ],
 )
