@@ -1,51 +1,99 @@
 """Frames as a viewer sees them: interlacing undone, scaled, turned upright, in the colours of BT.709."""
 
+import math
+import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING, cast
 
 import av.error
 from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from services.transcode.engine.tonemap import hald, is_hdr
+
+if TYPE_CHECKING:
+    from av.sidedata.sidedata import SideData
+
 _UNSPECIFIED = 2  # ISO/IEC 23091-2, matrix coefficients
 _HD_HEIGHT_PX = 720
 """Untagged video is BT.601 below and BT.709 from here on, as players assume."""
 
 _TURNS = {90: "transpose=clock", 180: "hflip,vflip", 270: "transpose=cclock"}
+_MIRROR = "hflip"
+_MATRIX = struct.Struct("=9i")  # as libav hands it on: in the machine's byte order
 
 
-def rotation_degrees(frame: VideoFrame) -> int:
-    """How far the frame is to be turned clockwise for display: 0, 90, 180 or 270."""
-    # libav counts counter-clockwise; odd angles go to the nearest quarter turn.
-    return round(-frame.rotation / 90) % 4 * 90
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How a stored picture becomes the one that is shown: mirrored left to right first, then turned clockwise."""
+
+    mirrored: bool
+    rotation_degrees: int
+
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether width becomes height."""
+        return self.rotation_degrees % 180 != 0
+
+    @property
+    def filters(self) -> str:
+        """The libavfilter chain that does it; empty where nothing is to be done."""
+        steps = [_MIRROR] if self.mirrored else []
+        return ",".join([*steps, *([_TURNS[self.rotation_degrees]] if self.rotation_degrees else [])])
+
+
+def orientation(frame: VideoFrame) -> Orientation:
+    """By the display matrix of ISO/IEC 14496-12 (6.2.2); odd angles go to the nearest quarter turn."""
+    matrix = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
+    if matrix is None or len(packed := bytes(matrix)) != _MATRIX.size:
+        return Orientation(mirrored=False, rotation_degrees=0)
+    a, b, _, c, d, *_ = _MATRIX.unpack(packed)
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    return Orientation(mirrored, round(math.degrees(math.atan2(b, a)) / 90) % 4 * 90)
 
 
 def display_size(
-    coded_width_px: int, coded_height_px: int, sample_aspect_ratio: Fraction, rotation: int
+    coded_width_px: int, coded_height_px: int, sample_aspect_ratio: Fraction, shown: Orientation
 ) -> tuple[int, int]:
-    """Width and height in square pixels after rotation; at least 2 each."""
+    """Width and height in square pixels, upright; at least 2 each."""
     width_px = max(2, round(coded_width_px * sample_aspect_ratio))
     height_px = max(2, coded_height_px)
-    return (height_px, width_px) if rotation % 180 else (width_px, height_px)
+    return (height_px, width_px) if shown.swaps_sides else (width_px, height_px)
 
 
 class Scaler:
-    """Brings frames to one size as 8-bit 4:2:0, upright. Keeps its tables between frames."""
+    """Brings frames to one size as 8-bit 4:2:0 in BT.709, upright. Keeps its tables between frames."""
 
     def __init__(self, width_px: int, height_px: int) -> None:
         self._width_px = width_px
         self._height_px = height_px
         self._reformatter = VideoReformatter()
-        self._turn: _FilterChain | None = None
+        self._tones: _ToneMapper | None = None
+        self._turns: dict[str, _FilterChain] = {}
 
     def scale(self, frame: VideoFrame) -> VideoFrame:
         """The frame at the target size. May be the frame itself where nothing has to be done."""
-        rotation = rotation_degrees(frame)
+        shown = orientation(frame)
         width_px, height_px = self._width_px, self._height_px
-        if rotation % 180:
+        if shown.swaps_sides:
             width_px, height_px = height_px, width_px
-        scaled = self._reformatter.reformat(
+        scaled = (self._toned if is_hdr(frame) else self._reformatted)(frame, width_px, height_px)
+        if not shown.filters:
+            return scaled
+        # Turned when small, not when large: fewer pixels to move.
+        if shown.filters not in self._turns:
+            self._turns[shown.filters] = _FilterChain(shown.filters, scaled, Fraction(1, 1))
+        turn = self._turns[shown.filters]
+        turn.push(scaled)
+        return next(turn.pull())
+
+    def _reformatted(self, frame: VideoFrame, width_px: int, height_px: int) -> VideoFrame:
+        return self._reformatter.reformat(
             frame,
             width_px,
             height_px,
@@ -57,13 +105,11 @@ class Scaler:
             interpolation=Interpolation.BICUBIC,
             threads=1,
         )
-        if not rotation:
-            return scaled
-        # Turned when small, not when large: fewer pixels to move.
-        if self._turn is None:
-            self._turn = _FilterChain(_TURNS[rotation], scaled, Fraction(1, 1))
-        self._turn.push(scaled)
-        return next(self._turn.pull())
+
+    def _toned(self, frame: VideoFrame, width_px: int, height_px: int) -> VideoFrame:
+        if self._tones is None or not self._tones.takes(frame):
+            self._tones = _ToneMapper(frame, width_px, height_px)
+        return self._tones.mapped(frame)
 
 
 class Cascade:
@@ -109,6 +155,57 @@ def _source_range(frame: VideoFrame) -> ColorRange | None:
     if frame.color_range != ColorRange.UNSPECIFIED or frame.format.name.startswith("yuvj"):
         return None
     return None if frame.format.is_rgb else ColorRange.MPEG
+
+
+class _ToneMapper:
+    """Scales HDR frames that all look like the first one and maps their colours to SDR; see `tonemap`."""
+
+    def __init__(self, like: VideoFrame, width_px: int, height_px: int) -> None:
+        self._look = _look(like)
+        graph = Graph()
+        graph.threads = 1
+        self._graph = graph
+        clock = Fraction(1, 1000)
+        self._frames = graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=clock)
+        table = hald(int(like.color_trc))
+        colours = graph.add_buffer(width=table.width, height=table.height, format=table.format, time_base=clock)
+        full_range = "pc" if like.color_range == ColorRange.JPEG else "tv"
+        scaled = graph.add(
+            "scale", f"{width_px}:{height_px}:flags=bicubic:in_color_matrix=bt2020:in_range={full_range}:out_range=pc"
+        )
+        deep = graph.add("format", table.format.name)
+        mapped = graph.add("haldclut", "interp=tetrahedral:clut=first")
+        to_709 = graph.add("scale", "out_color_matrix=bt709:out_range=tv")
+        shallow = graph.add("format", "yuv420p")
+        self._sink = graph.add("buffersink")
+        for one, other in ((self._frames, scaled), (scaled, deep), (deep, mapped)):
+            one.link_to(other)
+        colours.link_to(mapped, 0, 1)
+        for one, other in ((mapped, to_709), (to_709, shallow), (shallow, self._sink)):
+            one.link_to(other)
+        graph.configure()
+        colours.push(table)
+        colours.push(None)
+        self._count = 0
+
+    def takes(self, frame: VideoFrame) -> bool:
+        """Whether a frame looks like the first one."""
+        return _look(frame) == self._look
+
+    def mapped(self, frame: VideoFrame) -> VideoFrame:
+        """A frame at the target size."""
+        times = frame.pts, frame.time_base
+        frame.pts, frame.time_base = self._count, Fraction(1, 1000)
+        self._count += 1
+        self._frames.push(frame)
+        frame.pts, frame.time_base = times
+        mapped = self._sink.pull()
+        assert isinstance(mapped, VideoFrame)
+        return mapped
+
+
+def _look(frame: VideoFrame) -> tuple[int, int, str, int, int]:
+    return frame.width, frame.height, frame.format.name, int(frame.color_trc), int(frame.color_range)
 
 
 class _FilterChain:

@@ -13,7 +13,7 @@ from services.transcode.engine.image import encode_sizes
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.opening import open_container, sniff_file
 from services.transcode.engine.outcome import ImagesOutcome
-from services.transcode.engine.picture import Scaler, display_size, rotation_degrees
+from services.transcode.engine.picture import Scaler, display_size, orientation
 from services.transcode.engine.remote_file import RemoteFile
 from services.transcode.plan import PosterSpec
 from services.transcode.source import RejectedSource, RejectionReason
@@ -49,7 +49,7 @@ def encode_poster(spec: PosterSpec, file: RemoteFile, limits: Limits, reporter: 
 def _upright(frame: VideoFrame, sample_aspect_ratio: Fraction | None, longer_px: int) -> Image.Image:
     """The frame as a viewer sees it, its longer side at most `longer_px`."""
     width_px, height_px = display_size(
-        frame.width, frame.height, sample_aspect_ratio or Fraction(1), rotation_degrees(frame)
+        frame.width, frame.height, sample_aspect_ratio or Fraction(1), orientation(frame)
     )
     factor = min(Fraction(1), Fraction(longer_px, max(width_px, height_px)))
     scaler = Scaler(max(1, round(width_px * factor)), max(1, round(height_px * factor)))

@@ -16,7 +16,7 @@ from services.transcode.engine.decoding import Damage, packets, seconds, video_f
 from services.transcode.engine.image import inspect_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.opening import check_complete, open_container, sniff_file
-from services.transcode.engine.picture import display_size, rotation_degrees
+from services.transcode.engine.picture import display_size, orientation
 from services.transcode.engine.remote_file import RemoteFile
 from services.transcode.engine.sniff import check_file_size
 from services.transcode.source import (
@@ -201,9 +201,9 @@ def _frame_rate(stream: VideoStream, length: _Length) -> Fraction:
 
 
 def _video_info(stream: VideoStream, frame: VideoFrame, length: _Length) -> VideoStreamInfo:
-    rotation = rotation_degrees(frame)
+    shown = orientation(frame)
     aspect_ratio = stream.sample_aspect_ratio or Fraction(1)
-    display = display_size(frame.width, frame.height, aspect_ratio, rotation)
+    display = display_size(frame.width, frame.height, aspect_ratio, shown)
     return VideoStreamInfo(
         stream_index=stream.index,
         codec=stream.codec_context.name,
@@ -212,7 +212,7 @@ def _video_info(stream: VideoStream, frame: VideoFrame, length: _Length) -> Vide
         coded_height_px=frame.height,
         display_width_px=display[0],
         display_height_px=display[1],
-        rotation_degrees=rotation,
+        rotation_degrees=shown.rotation_degrees,
         sample_aspect_ratio=aspect_ratio,
         frame_rate=_frame_rate(stream, length),
         frame_count=length.frame_count,

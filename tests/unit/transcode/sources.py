@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -211,6 +212,14 @@ def clip(
             for sound in [*audio.encode(silence), *audio.encode(None)]:
                 output.mux(sound)
     return buffer.getvalue()
+
+
+def with_matrix(data: bytes, a: int, b: int, c: int, d: int) -> bytes:
+    """An MP4 whose first track is shown by another matrix: x' = ax + cy, y' = bx + dy."""
+    at = data.index(b"tkhd") + 4 + 40  # ISO/IEC 14496-12, 8.3.2, version 0
+    one = 1 << 16
+    matrix = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    return data[:at] + matrix + data[at + len(matrix) :]
 
 
 def constant_times(count: int, rate: Fraction) -> list[Fraction]:

@@ -183,6 +183,17 @@ def mark_upper_left(_number: int, picture: NDArray[np.uint8]) -> None:
     picture[:24, :24] = 230
 
 
+def lightest_corner(frame: VideoFrame) -> str:
+    picture = sources.luma(frame)
+    corners = {
+        "upper left": picture[:20, :20],
+        "upper right": picture[:20, -20:],
+        "lower left": picture[-20:, :20],
+        "lower right": picture[-20:, -20:],
+    }
+    return max(corners, key=lambda name: float(corners[name].mean()))
+
+
 @pytest.mark.parametrize(
     # set_display_rotation counts counter-clockwise, as libav does; a phone held upright writes -90.
     ("counter_clockwise", "corner"),
@@ -196,16 +207,26 @@ async def test_rotation_is_applied(counter_clockwise: int, corner: str) -> None:
     turned = counter_clockwise % 180 != 0
     frame = sources.decoded(results["90p"].file)[0]
     assert (frame.width, frame.height) == ((90, 160) if turned else (160, 90))
-    picture = sources.luma(frame)
-    corners = {
-        "upper left": picture[:20, :20],
-        "upper right": picture[:20, -20:],
-        "lower left": picture[-20:, :20],
-        "lower right": picture[-20:, -20:],
-    }
-    assert max(corners, key=lambda name: float(corners[name].mean())) == corner
+    assert lightest_corner(frame) == corner
     poster = results["poster"].images.images[0]
     assert (poster.width_px, poster.height_px) == (frame.width, frame.height)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "corner"),
+    [
+        ((-1, 0, 0, 1), "upper right"),  # as selfies are stored: left and right change places
+        ((1, 0, 0, -1), "lower left"),
+        ((0, 1, 1, 0), "upper left"),  # transposed
+        ((0, -1, -1, 0), "lower right"),
+    ],
+)
+async def test_mirrored_pictures_are_shown_as_meant(matrix: tuple[int, int, int, int], corner: str) -> None:
+    upright = sources.clip(sources.constant_times(10, Fraction(25)), paint=mark_upper_left)
+    _, results = await sources.run_plan(sources.with_matrix(upright, *matrix), SMALL_LADDER[1:])
+    frame = sources.decoded(results["90p"].file)[0]
+    assert (frame.width, frame.height) == ((90, 160) if matrix[0] == 0 else (160, 90))
+    assert lightest_corner(frame) == corner
 
 
 async def test_interlaced_frames_are_joined_one_for_one() -> None:
