@@ -145,7 +145,7 @@ def _multivariant(
     pictures = _start_first([track for track in tracks if track.is_picture], _sound_bps(tracks, "average_bps"))
     sounds = [track for track in tracks if not track.is_picture]
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{_VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
-    lines += [_audio(track, media_uris[track.label], first=track is sounds[0]) for track in sounds]
+    lines += [_audio(sounds, number, media_uris[track.label]) for number, track in enumerate(sounds)]
     for track in pictures:
         lines += [_variant(track, sounds), media_uris[track.label]]
     lines += [
@@ -156,14 +156,17 @@ def _multivariant(
     return _text(lines)
 
 
-def _audio(track: Track, uri: str, *, first: bool) -> str:
+def _audio(sounds: Sequence[Track], number: int, uri: str) -> str:
+    track = sounds[number]
+    name = track.language or track.label
+    before = sum((sound.language or sound.label) == name for sound in sounds[:number])
     attributes = [
         "TYPE=AUDIO",
         f'GROUP-ID="{_AUDIO_GROUP}"',
-        # Shown in a player's menu; unique within the group because labels are.
-        f'NAME="{track.language or track.label}"',
+        # Shown in a player's menu; unique within the group.
+        f'NAME="{name} {before + 1}"' if before else f'NAME="{name}"',
         *([f'LANGUAGE="{track.language}"'] if track.language else []),
-        f"DEFAULT={'YES' if first else 'NO'}",
+        f"DEFAULT={'NO' if number else 'YES'}",
         "AUTOSELECT=YES",
         f'CHANNELS="{track.channels}"',
         f'URI="{uri}"',

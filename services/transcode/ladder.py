@@ -62,6 +62,9 @@ AUDIO_SAMPLE_RATE_HZ = 48_000
 AUDIO_MAX_CHANNELS = 2
 """Stereo plays everywhere; surround is mixed down."""
 
+AUDIO_MAX_TRACKS = 8
+"""The first ones of a file: as many languages as a player's menu shows without scrolling."""
+
 GOP_S = 2
 """An IDR about every 2 s (HLS authoring 1.13): a seek lands close, a player may switch within a
 segment's half."""

@@ -19,6 +19,7 @@ from typing import Any
 from services.transcode.ladder import (
     AUDIO_BITRATE_PER_CHANNEL_BPS,
     AUDIO_MAX_CHANNELS,
+    AUDIO_MAX_TRACKS,
     AUDIO_SAMPLE_RATE_HZ,
     GOP_S,
     GOPS_PER_SEGMENT,
@@ -192,8 +193,8 @@ _ROUNDS = 2
 def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet = Fleet()) -> tuple[TaskSpec, ...]:
     """Decides the tasks for one original, by what its bytes are: nobody's claim counts.
 
-    Video: `ChunkSpec`s in order of time, of each stretch the largest renditions first; an `AudioSpec` where there is
-    sound (the first track); a `PosterSpec`. Image: one `ImageSpec`.
+    Video: `ChunkSpec`s in order of time, of each stretch the largest renditions first; an `AudioSpec` for each track of
+    sound; a `PosterSpec`. Image: one `ImageSpec`.
 
     Args:
         source: what the probe found.
@@ -344,22 +345,19 @@ def _frame_cost(video: VideoStreamInfo, group: tuple[RenditionSpec, ...]) -> int
 
 
 def _audio_specs(source: SourceInfo, timeline: Timeline) -> tuple[AudioSpec, ...]:
-    if not source.audio:
-        return ()
-    track = source.audio[0]
-    channels = max(1, min(track.channels, AUDIO_MAX_CHANNELS))
-    return (
+    return tuple(
         AudioSpec(
-            label="audio",
+            label="audio" if number == 1 else f"audio-{number}",
             stream_index=track.stream_index,
-            bitrate_bps=channels * AUDIO_BITRATE_PER_CHANNEL_BPS,
+            bitrate_bps=(channels := max(1, min(track.channels, AUDIO_MAX_CHANNELS))) * AUDIO_BITRATE_PER_CHANNEL_BPS,
             sample_rate_hz=AUDIO_SAMPLE_RATE_HZ,
             channels=channels,
             language=track.language,
             timeline=timeline,
             # A second of stereo AAC takes about as long as half a megapixel of video.
             cost=max(1, round(timeline.duration_s * 500_000)),
-        ),
+        )
+        for number, track in enumerate(source.audio[:AUDIO_MAX_TRACKS], start=1)
     )
 
 

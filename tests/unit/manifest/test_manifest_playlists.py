@@ -119,6 +119,37 @@ def test_a_silent_video_names_no_sound() -> None:
     assert 'CODECS="avc1.64001f",' in text
 
 
+def test_several_tracks_of_sound_have_names_of_their_own_and_one_is_the_default() -> None:
+    sounds = [
+        dataclasses.replace(samples.sound(language), label=label, init_s3_key=f"{PREFIX}/{label}/a1/init.mp4")
+        for label, language in (("audio", "en"), ("audio-2", "fr"), ("audio-3", "en"), ("audio-4", ""))
+    ]
+    text = render(samples.publication(PICTURE_720P, *sounds)).multivariant.data.decode()
+    found = re.findall(r'#EXT-X-MEDIA:.*NAME="([^"]*)".*DEFAULT=(\w+).*URI="([^"]*)"', text)
+    assert found == [
+        ("en", "YES", "audio/a1/playlist.m3u8"),
+        ("fr", "NO", "audio-2/a1/playlist.m3u8"),
+        ("en 2", "NO", "audio-3/a1/playlist.m3u8"),
+        ("audio-4", "NO", "audio-4/a1/playlist.m3u8"),
+    ]
+
+
+def test_a_track_in_pieces_is_one_playlist_over_all_their_folders() -> None:
+    segments = tuple(
+        Segment(f"{PREFIX}/video-00{chunk}/a{chunk}/720p/seg_0000{chunk}.m4s", 1_000, 120_120, 400)
+        for chunk in (1, 2, 3)
+    )
+    init = f"{PREFIX}/video-001/a1/720p/init.mp4"
+    playlists = render(samples.publication(dataclasses.replace(PICTURE_720P, init_s3_key=init, segments=segments)))
+    for playlist in (playlists.media["720p"], playlists.key_frames["720p"]):
+        assert playlist.s3_key.startswith(f"{PREFIX}/video-001/a1/720p/")
+        assert [line for line in playlist.data.decode().splitlines() if line.endswith(".m4s")] == [
+            "seg_00001.m4s",
+            "../../../video-002/a2/720p/seg_00002.m4s",
+            "../../../video-003/a3/720p/seg_00003.m4s",
+        ]
+
+
 def test_sound_of_unknown_language_has_a_name_and_no_language() -> None:
     playlists = render(samples.publication(samples.picture("720p", 1280, 720, 1_000_000), samples.sound("")))
     text = playlists.multivariant.data.decode()

@@ -100,6 +100,18 @@ def test_a_silent_video_gets_no_audio() -> None:
     assert "audio" not in [spec.label for spec in plan(replace(SOURCE, audio=()))]
 
 
+def test_every_language_gets_a_track_of_its_own_up_to_a_limit() -> None:
+    languages = ["eng", "fra", None, *["deu"] * 20]
+    tracks = tuple(AudioStreamInfo(1 + n, "aac", 2, 48_000, language) for n, language in enumerate(languages))
+    found = [spec for spec in plan(replace(SOURCE, audio=tracks)) if isinstance(spec, AudioSpec)]
+    assert [(spec.label, spec.stream_index, spec.language) for spec in found[:3]] == [
+        ("audio", 1, "eng"),
+        ("audio-2", 2, "fra"),
+        ("audio-3", 3, None),
+    ]
+    assert len(found) == 8
+
+
 def test_an_image_is_one_task() -> None:
     (spec,) = plan(PHOTO)
     assert isinstance(spec, ImageSpec)
