@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
+from statistics import median
 from typing import cast
 
 from av.audio.stream import AudioStream
@@ -33,6 +35,8 @@ from services.transcode.source import (
 _MICROSECOND = Fraction(1, 1_000_000)  # AV_TIME_BASE
 _FALLBACK_RATE = Fraction(30)
 _RATE_TOLERANCE = Fraction(2, 100)
+_BLUR = Fraction(5, 100)
+"""How far late and missing frames may take the mean interval from the usual one; beyond, the rate is variable."""
 
 
 def probe_file(file: RemoteFile, limits: Limits, reporter: Reporter) -> SourceInfo:
@@ -141,7 +145,7 @@ class _Length:
     """The video track's extent, and how fast its frames follow one another.
 
     `frame_count` and `frame_rate` are None where nothing but decoding would tell. `random_access` as in
-    `VideoStreamInfo`.
+    `VideoStreamInfo`. `usual_rate` is that of most frames, where a few late or missing ones blur `frame_rate`.
     """
 
     start_s: Fraction
@@ -149,6 +153,7 @@ class _Length:
     frame_count: int | None
     frame_rate: Fraction | None
     random_access: bool
+    usual_rate: Fraction | None = None
 
 
 def _indexed_length(stream: VideoStream, start_s: Fraction) -> _Length | None:
@@ -180,9 +185,17 @@ def _counted_length(container: InputContainer, index: int, start_s: Fraction, re
     time_base = stream.time_base or _MICROSECOND
     first, last = min(times), max(times)
     interval = Fraction(last - first, len(times) - 1)
+    usual = Fraction(median(later - earlier for earlier, later in pairwise(sorted(times))))
     if end <= last:
         end = last + round(interval)  # the last frame lasts as long as the others did
-    return _Length(start_s, (end - first) * time_base, len(times), 1 / (interval * time_base), random_access)
+    return _Length(
+        start_s,
+        (end - first) * time_base,
+        len(times),
+        1 / (interval * time_base),
+        random_access,
+        1 / (usual * time_base) if abs(interval - usual) <= usual * _BLUR else None,
+    )
 
 
 def _frame_rate(stream: VideoStream, length: _Length) -> Fraction:
@@ -196,8 +209,10 @@ def _frame_rate(stream: VideoStream, length: _Length) -> Fraction:
     counted = length.frame_rate
     if counted is None:
         return rates[0] if rates else _FALLBACK_RATE
-    close = (rate for rate in rates if abs(rate - counted) <= counted * _RATE_TOLERANCE)
-    return next(close, counted)
+    for found in (counted, length.usual_rate or counted):
+        if close := [rate for rate in rates if abs(rate - found) <= found * _RATE_TOLERANCE]:
+            return close[0]
+    return counted
 
 
 def _video_info(stream: VideoStream, frame: VideoFrame, length: _Length) -> VideoStreamInfo:
