@@ -72,6 +72,7 @@ def _probe_video(file: RemoteFile, container_format: ContainerFormat, limits: Li
         stream = _shown_stream(container, limits)
     with stage(reporter, "first picture") as attributes:
         frame = _first_frame(container, stream)
+        _check_frame_size(frame.width, frame.height, limits)  # the container may have claimed anything
         attributes["codec"] = stream.codec_context.name
     with stage(reporter, "measure") as attributes:
         start_s = seconds(frame.pts, frame.time_base) or Fraction(0)

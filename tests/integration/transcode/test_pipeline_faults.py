@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from media.v1 import events_pb2, media_pb2
 from services.transcode import app as transcode
@@ -15,8 +16,18 @@ from tests.integration.transcode.harness import Line, Pipeline, serving, worker_
 FIRST_CHUNK = "video-001"
 
 
+@pytest.fixture(scope="module")
+async def undisturbed(pipeline: Pipeline, env: Env, long_clip: bytes) -> dict[str, list[bytes]]:
+    """What becomes of the clip when nothing happens to anybody."""
+    media_id = await pipeline.begin(long_clip, "video/mp4")
+    async with serving(env, transcode.serve):
+        media = await pipeline.finished(media_id)
+    assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
+    return await _checksums(pipeline, media_id)
+
+
 async def test_a_killed_worker_costs_time_and_no_media(
-    pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path
+    pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path, undisturbed: dict[str, list[bytes]]
 ) -> None:
     media_id = await pipeline.begin(long_clip, "video/mp4")
     async with worker_process(env, tmp_path / "first.log") as first:
@@ -27,9 +38,12 @@ async def test_a_killed_worker_costs_time_and_no_media(
         media = await pipeline.finished(media_id)
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
     assert (await _attempts(pipeline, media_id))[FIRST_CHUNK] == 2
+    assert await _checksums(pipeline, media_id) == undisturbed
 
 
-async def test_a_zombie_changes_nothing(pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path) -> None:
+async def test_a_zombie_changes_nothing(
+    pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path, undisturbed: dict[str, list[bytes]]
+) -> None:
     media_id = await pipeline.begin(long_clip, "video/mp4")
     log = tmp_path / "zombie.log"
     async with worker_process(env, log) as zombie:
@@ -44,6 +58,7 @@ async def test_a_zombie_changes_nothing(pipeline: Pipeline, env: Env, long_clip:
     assert (await _attempts(pipeline, media_id))[FIRST_CHUNK] == 2
     assert await _served(pipeline, env, media_id) == published
     assert (await pipeline.media(media_id)).published_at == media.published_at
+    assert await _checksums(pipeline, media_id) == undisturbed
 
 
 async def test_a_stopping_worker_gives_its_task_back_at_once(
@@ -112,6 +127,16 @@ async def test_late_copies_of_a_message_do_nothing(pipeline: Pipeline, env: Env,
         await asyncio.sleep(1)  # nothing tells when nothing happens
         assert await pipeline.media(media_id) == before
         assert (await _attempts(pipeline, media_id))["image"] == 1
+
+
+async def _checksums(pipeline: Pipeline, media_id: str) -> dict[str, list[bytes]]:
+    """Of every file of a publication, by track, in order."""
+    publication = await pipeline.publication(media_id)
+    tracks = {
+        track.label: [track.init_sha256, *(segment.sha256 for segment in track.segments)]
+        for track in publication.tracks
+    }
+    return tracks | {"stills": [still.sha256 for still in publication.stills]}
 
 
 async def _until_it_says(log: Path, words: str) -> None:
