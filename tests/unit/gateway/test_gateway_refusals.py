@@ -167,6 +167,7 @@ REFUSALS: Final[dict[str, tuple[type[MillraceError], int, bool, str]]] = {
     "GENERATION_STALE": (Stale, 409, False, DECIDE_AGAIN),
     "KEY_OUTSIDE_PREFIX": (InvalidArgument, 422, False, CORRECT),
     "OUTPUT_REPEATED": (InvalidArgument, 422, False, CORRECT),
+    "PIECES_DIFFER": (InvalidArgument, 422, False, CORRECT),
     "TASKS_REMAIN": (FailedPrecondition, 409, False, READ_IT),
     # -- outages and defects
     "OVERLOADED": (Unavailable, 503, True, "Wait as long as `Retry-After` says, then repeat."),
