@@ -3,7 +3,7 @@
 Announcements get lost and a second attempt begins again at nothing; what is shown only ever grows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,16 +74,16 @@ class Progress:
 
     @property
     def tasks(self) -> list[LabelledFraction]:
-        """Of each kind of task, weighed by cost: in plan order once the plan is known, as heard before."""
-        known = self._planned or self._announced
+        """Of each kind of task, weighed by cost, in plan order; of none before the plan is known."""
         kinds: dict[str, list[str]] = {}
-        for task_id, one in known.items():
+        for task_id, one in self._planned.items():
             kinds.setdefault(one.label.partition("-")[0], []).append(task_id)
-        return [LabelledFraction(kind, self._of_kind(kind, known, task_ids)) for kind, task_ids in kinds.items()]
+        return [LabelledFraction(kind, self._of_kind(kind, task_ids)) for kind, task_ids in kinds.items()]
 
-    def _of_kind(self, kind: str, known: Mapping[str, PlannedTask | Announcement], task_ids: Sequence[str]) -> float:
-        total = sum(known[task_id].cost_share for task_id in task_ids)
-        done = sum(known[task_id].cost_share * self._fractions.get(task_id, 0.0) for task_id in task_ids)
+    def _of_kind(self, kind: str, task_ids: Sequence[str]) -> float:
+        shares = {task_id: self._planned[task_id].cost_share for task_id in task_ids}
+        total = sum(shares.values())
+        done = sum(share * self._fractions.get(task_id, 0.0) for task_id, share in shares.items())
         all_done = all(self._fractions.get(task_id) == 1.0 for task_id in task_ids)
         fraction = 1.0 if all_done else min(done / total, 1.0) if total else 0.0
         self._floors[kind] = max(fraction, self._floors.get(kind, 0.0))

@@ -220,7 +220,7 @@ class _Column(ProgressColumn):
 
 
 class _Facts(ProgressColumn):
-    """While sending: bytes, rate and time left; while processing: each rendition."""
+    """While sending: bytes, rate and time left; while processing: each kind of work."""
 
     def render(self, task: Task) -> Text:
         sending = task.fields["sending"]

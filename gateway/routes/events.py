@@ -130,7 +130,7 @@ class _Stream:
             ],
         )
         shown = event.model_dump_json()
-        if shown == self._shown or not event.tasks:
+        if shown == self._shown or not (event.tasks or event.fraction):
             return None
         self._shown = shown
         return self._event("progress", event)

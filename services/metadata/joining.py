@@ -27,7 +27,14 @@ def joined(results: Sequence[media_pb2.TaskResult]) -> list[media_pb2.Track]:
     for result in results:
         for piece in result.pieces.items:
             pieces.setdefault(piece.label, []).append(piece)
-    return [_track(of_one) for of_one in pieces.values()]
+    tracks = [_track(of_one) for of_one in pieces.values()]
+    if len({_duration_s(track) for track in tracks}) > 1:
+        raise InvalidArgument("the joined tracks are not equally long", reason="PIECES_DIFFER")
+    return tracks
+
+
+def _duration_s(track: media_pb2.Track) -> Fraction:
+    return Fraction(sum(segment.duration_ticks for segment in track.segments), track.timescale)
 
 
 def _track(pieces: Sequence[media_pb2.Track]) -> media_pb2.Track:

@@ -106,11 +106,6 @@ class ChunkSpec:
     end_frame: int
     cost: int
 
-    @property
-    def first_segment(self) -> int:
-        """Number of its first segment within the video, from 0."""
-        return self.first_frame // self.timeline.segment_frames
-
 
 @dataclass(frozen=True, slots=True)
 class AudioSpec:
@@ -159,7 +154,7 @@ TaskSpec = ChunkSpec | AudioSpec | PosterSpec | ImageSpec
 progress."""
 
 _SPEC_TYPES: Mapping[str, type[TaskSpec]] = {
-    "video": ChunkSpec,
+    "chunk": ChunkSpec,
     "audio": AudioSpec,
     "poster": PosterSpec,
     "image": ImageSpec,
@@ -273,16 +268,25 @@ def _expected_frame_count(video: VideoStreamInfo, duration_s: Fraction, frame_ra
         return by_clock
     ratio = video.frame_rate / frame_rate
     by_count = max(1, round(video.frame_count / ratio))
-    # A count that contradicts the clock belongs to a variable frame rate: there, the clock is right.
-    return by_count if abs(by_count - by_clock) <= 1 + by_clock // 200 else by_clock
+    # Frames take their slots by the clock: where some were dropped, or come at a variable rate, it is right. Only what
+    # rounding did is undone, so that a source of constant rate keeps its count.
+    return by_count if abs(by_count - by_clock) <= 1 else by_clock
 
 
-def chunk_borders(timeline: Timeline, fleet: Fleet) -> tuple[int, ...]:
-    """The first frame of each chunk and the end of the last: some rounds for each worker, neither short nor long."""
+def chunk_borders(timeline: Timeline, fleet: Fleet, key_frame_interval_s: Fraction) -> tuple[int, ...]:
+    """The first frame of each chunk and the end of the last: some rounds for each worker, neither short nor long.
+
+    Args:
+        timeline: of the video.
+        fleet: who will work.
+        key_frame_interval_s: the longest stretch of the source without one. Whoever works a chunk decodes from the key
+            frame before it, so chunks that were much shorter would have most of the source decoded over and over.
+    """
     segment_s = timeline.segment_frames / timeline.frame_rate
     segments = timeline.segment_count
     fewest = ceil(segments / int(_LONGEST_CHUNK_S / segment_s))
-    most = max(1, segments // ceil(_SHORTEST_CHUNK_S / segment_s))
+    shortest_s = max(Fraction(_SHORTEST_CHUNK_S), key_frame_interval_s / 2)
+    most = max(1, segments // ceil(shortest_s / segment_s))
     chunks = min(max(fleet.video_slots * _ROUNDS, fewest), most)
     firsts = (number * segments // chunks * timeline.segment_frames for number in range(chunks))
     return (*firsts, timeline.frame_count)
@@ -292,7 +296,9 @@ def _chunk_specs(
     video: VideoStreamInfo, timeline: Timeline, ladder: tuple[Step, ...], fleet: Fleet
 ) -> tuple[ChunkSpec, ...]:
     renditions = _rendition_specs(video, timeline, ladder)
-    borders = chunk_borders(timeline, fleet) if video.random_access else (0, timeline.frame_count)
+    borders: tuple[int, ...] = (0, timeline.frame_count)
+    if video.random_access:
+        borders = chunk_borders(timeline, fleet, video.key_frame_interval_s)
     chunks = tuple(pairwise(borders))
     groups = _shared_out(renditions, fleet.video_slots // len(chunks))
     return tuple(

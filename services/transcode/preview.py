@@ -94,6 +94,7 @@ def _source(shape: Shape) -> SourceInfo:
         interlaced=False,
         colour=_UNSPECIFIED_COLOUR,
         random_access=True,
+        key_frame_interval_s=Fraction(1),
     )
     sound = AudioStreamInfo(stream_index=1, codec="aac", channels=2, sample_rate_hz=48_000, language=None)
     return SourceInfo(

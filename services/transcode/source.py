@@ -128,7 +128,8 @@ class VideoStreamInfo:
     of the source's own timeline. `frame_count` is None where only reading the whole file would tell.
     `start_s` is when the first picture is shown, on the container's clock: the origin of every
     rendition's timeline. `random_access`: every picture has a time and they never run backwards, so that
-    each can be found by its time; in a stream that was cut together they do.
+    each can be found by its time; in a stream that was cut together they do. `key_frame_interval_s` is the
+    longest stretch without a key frame.
     """
 
     stream_index: int
@@ -146,6 +147,7 @@ class VideoStreamInfo:
     interlaced: bool
     colour: ColourInfo
     random_access: bool
+    key_frame_interval_s: Fraction
 
 
 @dataclass(frozen=True, slots=True)

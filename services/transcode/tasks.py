@@ -29,7 +29,7 @@ class Task:
     Attributes:
         ref: which task.
         lane: lane of the work queue.
-        label: what it makes, for instance `720p`.
+        label: what it makes, for instance `video-001`.
         spec_json: the engine's specification as JSON.
         cost_share: its part of the media's whole cost, 0 to 1.
         original: which bytes to read.

@@ -26,6 +26,8 @@ _FRAME_SAMPLES = 1024
 
 _GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER: the decoder's configuration goes into extradata
 _SAMPLE_BYTES = 4
+_JUMP_S = 1
+"""So far back, a time is that of another clock, as for pictures."""
 _TOLERANCE_S = Fraction(30, 1000)
 """Timestamps that stray less are jitter, and are left alone: each correction can be heard as a click."""
 
@@ -78,11 +80,15 @@ def on_timeline(decoded: Iterator[AudioFrame], spec: AudioSpec) -> Iterator[list
     resampler = AudioResampler()
     input_format: tuple[int, str, str] | None = None
     expected_s: Fraction | None = None
+    shift_s = Fraction(0)
     position = 0
     for frame in decoded:
         if buffer.is_full:
             break
         at_s = seconds(frame.pts, frame.time_base)
+        if at_s is not None and expected_s is not None and at_s + shift_s < expected_s - _JUMP_S:
+            shift_s = expected_s - at_s  # the clock began anew, where the stream was cut together
+        at_s = None if at_s is None else at_s + shift_s
         jumped = at_s is not None and (expected_s is None or abs(at_s - expected_s) > _TOLERANCE_S)
         frame_format = (frame.sample_rate, frame.layout.name, frame.format.name)
         if jumped or frame_format != input_format:

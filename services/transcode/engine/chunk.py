@@ -27,8 +27,6 @@ from services.transcode.plan import ChunkSpec
 from services.transcode.source import RejectedSource, RejectionReason
 
 _MIN_DECODED_SHARE = Fraction(9, 10)
-_LEAD_S = Fraction(1, 2)
-"""Decoding begins so much before a chunk: joining fields and filters look back by a few frames."""
 
 
 def encode_chunk(spec: ChunkSpec, file: RemoteFile, limits: Limits, reporter: Reporter) -> ChunkOutcome:
@@ -41,7 +39,7 @@ def encode_chunk(spec: ChunkSpec, file: RemoteFile, limits: Limits, reporter: Re
     """
     if spec.end_frame > limits.max_frames:
         raise RejectedSource(RejectionReason.TOO_LONG, f"the video has more than {limits.max_frames:,} frames")
-    source = _Source(spec, file, limits)
+    source = _Source(spec, file, limits, reporter)
     with stage(reporter, "open") as attributes:
         source.open()
         attributes["codec"] = source.stream.codec_context.name
@@ -49,7 +47,7 @@ def encode_chunk(spec: ChunkSpec, file: RemoteFile, limits: Limits, reporter: Re
     with stage(reporter, "encode") as attributes:
         encoding.run(source)
         attributes.update(encoding.attributes(), bytes_read=file.bytes_fetched)
-    source.damage.check()
+    source.damage.check(spec.timeline.frame_count)
     with stage(reporter, "flush"):
         return encoding.finish()
 
@@ -57,7 +55,8 @@ def encode_chunk(spec: ChunkSpec, file: RemoteFile, limits: Limits, reporter: Re
 class _Source:
     """The pictures of the original from somewhere before the chunk on."""
 
-    def __init__(self, spec: ChunkSpec, file: RemoteFile, limits: Limits) -> None:
+    def __init__(self, spec: ChunkSpec, file: RemoteFile, limits: Limits, reporter: Reporter) -> None:
+        self._reporter = reporter
         self.damage = Damage()
         self._spec = spec
         self._file = file
@@ -77,14 +76,13 @@ class _Source:
 
     def frames(self) -> Iterator[VideoFrame]:
         """Frames in order of presentation; the first one is shown before the chunk begins, or begins it."""
-        container, stream = cast(InputContainer, self._container), self.stream
         timeline = self._spec.timeline
         if self._spec.first_frame == 0:
-            frames = video_frames(container, stream, self.damage)
+            frames = video_frames(cast(InputContainer, self._container), self.stream, self.damage)
         else:
             begins_s = timeline.origin_s + self._spec.first_frame / timeline.frame_rate
-            frames = video_frames_from(container, stream, begins_s - _LEAD_S, self.open, self.damage)
-        return deinterlaced(frames, cast(Fraction, stream.time_base)) if self._spec.deinterlace else frames
+            frames = video_frames_from(begins_s, self.open, self.damage, lambda: self._reporter.progress(0.0))
+        return deinterlaced(frames, cast(Fraction, self.stream.time_base)) if self._spec.deinterlace else frames
 
 
 class _Encoding:

@@ -28,17 +28,24 @@ class Damage:
     packets: int = 0
     undecodable: int = 0
 
-    def check(self) -> None:
+    def check(self, of_packets: int = 0) -> None:
         """Refuses a track of which too much was lost.
+
+        Args:
+            of_packets: how many the whole track has, where only a part of it was read.
 
         Raises:
             RejectedSource: CORRUPT.
         """
-        if self.undecodable > self.packets * _MAX_DAMAGED_SHARE:
+        packets = max(self.packets, of_packets)
+        if self.undecodable > packets * _MAX_DAMAGED_SHARE:
             raise RejectedSource(
-                RejectionReason.CORRUPT,
-                f"{self.undecodable:,} of {self.packets:,} packets cannot be decoded",
+                RejectionReason.CORRUPT, f"{self.undecodable:,} of {packets:,} packets cannot be decoded"
             )
+
+    def forget(self) -> None:
+        """Begins anew, for a track that is read again."""
+        self.packets = self.undecodable = 0
 
 
 def video_frames(container: InputContainer, stream: VideoStream, damage: Damage) -> Iterator[VideoFrame]:

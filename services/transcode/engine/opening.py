@@ -80,15 +80,18 @@ def open_container(file: RemoteFile, container_format: ContainerFormat) -> Input
         ) from error
 
 
-def check_complete(file: RemoteFile) -> None:
+def check_complete(file: RemoteFile) -> bool:
     """Refuses an ISO file (MP4, MOV) that ends inside one of its boxes, or has no index.
 
     Where an index promises samples that are not there, nothing good comes of starting.
 
+    Returns:
+        Whether one index tells of all samples; that of a fragmented file tells of the first ones at most.
+
     Raises:
         RejectedSource: TRUNCATED.
     """
-    has_index = False
+    has_index = is_fragmented = False
     for kind, end in _top_level_boxes(file):
         if end > file.size_bytes:
             raise RejectedSource(
@@ -96,9 +99,11 @@ def check_complete(file: RemoteFile) -> None:
                 f"the file should have at least {end:,} bytes, but has {file.size_bytes:,}",
             )
         has_index = has_index or kind in (b"moov", b"moof")
+        is_fragmented = is_fragmented or kind == b"moof"
     file.seek(0)
     if not has_index:
         raise RejectedSource(RejectionReason.TRUNCATED, "the file has no index: its end seems to be missing")
+    return not is_fragmented
 
 
 def _top_level_boxes(file: RemoteFile) -> Iterator[tuple[bytes, int]]:

@@ -13,6 +13,9 @@ from typing import Generic, TypeVar
 
 F = TypeVar("F")
 
+_JUMP_S = 1
+"""So far back, a time is that of another clock; no encoder reorders frames by as much."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timed(Generic[F]):
@@ -26,7 +29,8 @@ class Timed(Generic[F]):
 def paced(frames: Iterable[Timed[F]], frame_rate: Fraction, origin_s: Fraction) -> Iterator[tuple[F, range]]:
     """Assigns frames to slots.
 
-    A time that runs backwards (a discontinuity) continues the timeline with the next slot.
+    A clock that jumps back, where a stream was cut together, continues the timeline with the next slot. A frame that
+    comes a little late, out of order, is left out.
 
     Args:
         frames: in order of presentation.
@@ -47,6 +51,8 @@ def paced(frames: Iterable[Timed[F]], frame_rate: Fraction, origin_s: Fraction) 
             continue
         next_slot = slot + 1 if timed.at_s is None else _slot(timed.at_s, frame_rate, origin_s) + shift
         if timed.at_s is not None and shown.at_s is not None and timed.at_s < shown.at_s:
+            if shown.at_s - timed.at_s < _JUMP_S:
+                continue
             shift += slot + 1 - next_slot
             next_slot = slot + 1
         if next_slot > slot:

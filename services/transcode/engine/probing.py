@@ -1,6 +1,7 @@
 """Finds out what an original is: the child's half of `run.probe`."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import cast
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -35,6 +37,8 @@ from services.transcode.source import (
 _MICROSECOND = Fraction(1, 1_000_000)  # AV_TIME_BASE
 _FALLBACK_RATE = Fraction(30)
 _RATE_TOLERANCE = Fraction(2, 100)
+_LONGEST_LAST_S = Fraction(10)
+"""How long a last frame may be said to stay."""
 _BLUR = Fraction(5, 100)
 """How far late and missing frames may take the mean interval from the usual one; beyond, the rate is variable."""
 
@@ -66,8 +70,7 @@ def probe_file(file: RemoteFile, limits: Limits, reporter: Reporter) -> SourceIn
 
 def _probe_video(file: RemoteFile, container_format: ContainerFormat, limits: Limits, reporter: Reporter) -> SourceInfo:
     with stage(reporter, "open"):
-        if container_format is ContainerFormat.MP4:
-            check_complete(file)
+        is_indexed = container_format is ContainerFormat.MP4 and check_complete(file)
         container = open_container(file, container_format)
         stream = _shown_stream(container, limits)
     with stage(reporter, "first picture") as attributes:
@@ -76,7 +79,7 @@ def _probe_video(file: RemoteFile, container_format: ContainerFormat, limits: Li
         attributes["codec"] = stream.codec_context.name
     with stage(reporter, "measure") as attributes:
         start_s = seconds(frame.pts, frame.time_base) or Fraction(0)
-        length = _indexed_length(stream, start_s) if container_format is ContainerFormat.MP4 else None
+        length = _indexed_length(stream, start_s) if is_indexed else None
         if length is None:
             again = open_container(file, container_format)
             length = _counted_length(again, stream.index, start_s, reporter)
@@ -145,58 +148,110 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
 class _Length:
     """The video track's extent, and how fast its frames follow one another.
 
-    `frame_count` and `frame_rate` are None where nothing but decoding would tell. `random_access` as in
-    `VideoStreamInfo`. `usual_rate` is that of most frames, where a few late or missing ones blur `frame_rate`.
+    `frame_count` and `frame_rate` are None where nothing but decoding would tell. `usual_rate` is that of most frames,
+    where a few late or missing ones blur `frame_rate`. The others are as in `VideoStreamInfo`.
     """
 
     start_s: Fraction
     duration_s: Fraction
     frame_count: int | None
     frame_rate: Fraction | None
-    random_access: bool
     usual_rate: Fraction | None = None
+    random_access: bool = True
+    key_frame_interval_s: Fraction = Fraction(0)
 
 
 def _indexed_length(stream: VideoStream, start_s: Fraction) -> _Length | None:
-    """The extent by an MP4's index; None for a fragmented one, which has none."""
-    duration_s = seconds(stream.duration, stream.time_base)
-    if not duration_s or stream.frames < 1:
+    """The extent by an MP4's index of samples, not by its headers, which may claim anything; None if it has none."""
+    entries = [entry for entry in stream.index_entries if not entry.is_discard]
+    if not entries or not stream.time_base:
         return None
-    return _Length(start_s, duration_s, stream.frames, stream.frames / duration_s, random_access=True)
+    times = [entry.timestamp for entry in entries]
+    declared_s = seconds(stream.duration, stream.time_base) or Fraction(0)
+    if len(times) == 1:
+        return _Length(start_s, declared_s or 1 / _FALLBACK_RATE, 1, 1 / declared_s if declared_s else None)
+    until_last_s = (times[-1] - times[0]) * stream.time_base
+    interval_s = until_last_s / (len(times) - 1)
+    # The last one is shown as long as the others, or as the header says: some show it for long.
+    duration_s = max(until_last_s + interval_s, min(declared_s, until_last_s + _LONGEST_LAST_S))
+    keys = [entry.timestamp for entry in entries if entry.is_keyframe]
+    return _Length(
+        start_s,
+        duration_s,
+        len(times),
+        len(times) / duration_s,
+        random_access=interval_s > 0,
+        key_frame_interval_s=_longest(keys, times[0], times[-1]) * stream.time_base,
+    )
 
 
 def _counted_length(container: InputContainer, index: int, start_s: Fraction, reporter: Reporter) -> _Length:
     """The extent by counting packets: reads the file once, and is exact where headers guess."""
     stream = cast(VideoStream, container.streams[index])
+    time_base = stream.time_base or _MICROSECOND
+    begins = round(start_s / time_base)
+    clock = _Clock()
     times: set[int] = set()
-    end, random_access, last_decoded = 0, True, -math.inf
+    keys: list[int] = []
+    end = begins
     for packet in packets(container, stream):
-        if packet.size:
-            # Where a stream was cut together, its clock jumps back. The first packets may lack a decode time.
-            decoded = last_decoded if packet.dts is None else packet.dts
-            random_access = random_access and packet.pts is not None and decoded >= last_decoded
-            last_decoded = decoded
-        if packet.pts is not None and packet.size:
-            times.add(packet.pts)
-            end = max(end, packet.pts + (packet.duration or 0))
-            reporter.progress(0.0)
+        reporter.progress(0.0)
+        if not packet.size:
+            continue
+        shown = clock.shown(packet)
+        if shown is None or shown < begins:  # before the first key frame, nothing can be shown
+            continue
+        times.add(shown)
+        end = max(end, shown + (packet.duration or 0))
+        if packet.is_keyframe:
+            keys.append(shown)
     if len(times) < 2:
         container_s = (container.duration or 0) * _MICROSECOND
         return _Length(start_s, container_s or 1 / _FALLBACK_RATE, len(times) or None, None, random_access=False)
-    time_base = stream.time_base or _MICROSECOND
-    first, last = min(times), max(times)
-    interval = Fraction(last - first, len(times) - 1)
-    usual = Fraction(median(later - earlier for earlier, later in pairwise(sorted(times))))
-    if end <= last:
-        end = last + round(interval)  # the last frame lasts as long as the others did
+    in_order = sorted(times)
+    interval = Fraction(in_order[-1] - in_order[0], len(times) - 1)
+    usual = Fraction(median(later - earlier for earlier, later in pairwise(in_order)))
+    if end <= in_order[-1]:
+        end = in_order[-1] + round(interval)  # the last frame lasts as long as the others did
     return _Length(
         start_s,
-        (end - first) * time_base,
+        (end - begins) * time_base,
         len(times),
         1 / (interval * time_base),
-        random_access,
         1 / (usual * time_base) if abs(interval - usual) <= usual * _BLUR else None,
+        random_access=clock.is_steady,
+        key_frame_interval_s=_longest(sorted(keys), begins, in_order[-1]) * time_base,
     )
+
+
+class _Clock:
+    """The time of packets on one clock that goes on where a stream was cut together and its own jumps back."""
+
+    def __init__(self) -> None:
+        self.is_steady = True
+        self._offset = 0
+        self._decoded = -math.inf
+        self._shown = 0
+
+    def shown(self, packet: "Packet[VideoStream]") -> int | None:
+        """When a packet is shown; None where nobody knows."""
+        if packet.pts is None:
+            self.is_steady = False
+            return None
+        # The first packets may lack a decode time.
+        decoded = self._decoded if packet.dts is None else packet.dts
+        if decoded < self._decoded:
+            self.is_steady = False
+            self._offset = self._shown + (packet.duration or 0) - packet.pts
+        self._decoded = decoded
+        shown = packet.pts + self._offset
+        self._shown = max(self._shown, shown)
+        return shown
+
+
+def _longest(keys: Sequence[int], first: int, last: int) -> int:
+    """The longest stretch without a key frame, in ticks, of a track between two times."""
+    return max((later - earlier for earlier, later in pairwise([first, *keys, last])), default=0)
 
 
 def _frame_rate(stream: VideoStream, length: _Length) -> Fraction:
@@ -241,6 +296,7 @@ def _video_info(stream: VideoStream, frame: VideoFrame, length: _Length) -> Vide
             full_range={1: False, 2: True}.get(int(frame.color_range)),
         ),
         random_access=length.random_access,
+        key_frame_interval_s=length.key_frame_interval_s,
     )
 
 

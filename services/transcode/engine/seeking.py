@@ -10,41 +10,61 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.transcode.engine.decoding import Damage, decoded, packets
+from services.transcode.engine.decoding import Damage, decoded, packets, seconds
 from services.transcode.engine.opening import NOT_FOR_VERDICTS
 
-_LEADS_S = (1, 10)
-"""Tries: containers find packets by decode time, which runs up to a second ahead of the time at which they are shown;
-some find any packet, and the key frame that it needs lies before."""
+_SETTLED_S = Fraction(1, 2)
+"""Decoding begins so much before what is wanted: joining fields and filters look back by a few frames."""
+
+_LEADS_S = (_SETTLED_S, Fraction(10))
+"""Tries: a key frame so much before what is wanted. Where pictures are refreshed little by little, one can be shown
+only after a while."""
+
+_SOUGHT_BEFORE_S = 1
+"""Containers find packets by decode time, which runs up to so much ahead of the time at which they are shown."""
 
 _MAX_HELD_BYTES = 64 << 20
+_HELD_PACKET_BYTES = 600
+"""What a packet takes beside its data, as measured."""
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 
 def video_frames_from(
-    container: InputContainer,
-    stream: VideoStream,
-    at_s: Fraction,
+    begins_s: Fraction,
     reopen: Callable[[], tuple[InputContainer, VideoStream]],
     damage: Damage,
+    on_packet: Callable[[], None],
 ) -> Iterator[VideoFrame]:
-    """The frames of a video track in order of presentation, from a key frame at or before a moment on.
+    """The frames of a video track in order of presentation; the first is shown at or before a moment.
 
-    Where the container cannot find one, everything from the start.
+    Where no such frame can be found by its time, everything from the start.
 
     Args:
-        container: newly opened.
-        stream: its track.
-        at_s: the moment, on the container's clock.
+        begins_s: the moment, on the container's clock.
         reopen: opens the container anew, from its start.
         damage: counts packets.
+        on_packet: told of each packet, those that are left out included.
     """
     for lead_s in _LEADS_S:
-        if _sought(container, stream, at_s - lead_s) and (found := _beginning_at(container, stream, at_s)):
-            return decoded(found, damage)
-    container, stream = reopen()
-    return decoded(_beginning_at(container, stream, at_s) or packets(*reopen()), damage)
+        damage.forget()
+        container, stream = reopen()
+        if not _sought(container, stream, begins_s - lead_s - _SOUGHT_BEFORE_S):
+            continue
+        found = _counted(packets(container, stream), on_packet)
+        at_ticks = int((begins_s - lead_s) / (stream.time_base or 1))
+        frames = decoded(from_key_frame(found, at_ticks), damage)
+        first = next(frames, None)
+        if first is not None and (seconds(first.pts, first.time_base) or begins_s) <= begins_s:
+            return chain((first,), frames)
+    damage.forget()
+    return decoded(_counted(packets(*reopen()), on_packet), damage)
+
+
+def _counted(found: Iterator[VideoPacket], on_packet: Callable[[], None]) -> Iterator[VideoPacket]:
+    for packet in found:
+        on_packet()
+        yield packet
 
 
 def _sought(container: InputContainer, stream: VideoStream, at_s: Fraction) -> bool:
@@ -57,15 +77,8 @@ def _sought(container: InputContainer, stream: VideoStream, at_s: Fraction) -> b
     return True
 
 
-def _beginning_at(container: InputContainer, stream: VideoStream, at_s: Fraction) -> Iterator[VideoPacket] | None:
-    ticks = int(at_s / (stream.time_base or 1))
-    found = from_key_frame(packets(container, stream), ticks)
-    first = next(found, None)
-    return None if first is None else chain((first,), found)
-
-
 def from_key_frame(found: Iterator[VideoPacket], at_ticks: int) -> Iterator[VideoPacket]:
-    """Leaves out what comes before the last key frame that is shown at a time or before; all, if there is none."""
+    """Leaves out what comes before the last key frame that is shown by a time; everything, if there is none."""
     held: list[VideoPacket] = []
     held_bytes = 0
     for packet in found:
@@ -78,7 +91,7 @@ def from_key_frame(found: Iterator[VideoPacket], at_ticks: int) -> Iterator[Vide
                 return
             continue
         held.append(packet)
-        held_bytes += packet.size
+        held_bytes += packet.size + _HELD_PACKET_BYTES
         if is_late or held_bytes > _MAX_HELD_BYTES:
             break
     yield from held

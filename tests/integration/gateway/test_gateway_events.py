@@ -53,7 +53,7 @@ async def test_the_stream_tells_progress_and_ends_when_it_is_final(alice: Upload
     assert len(fractions) >= 2
     assert fractions == sorted(fractions)
     last = [body for name, body in heard if name == "progress"][-1]
-    assert {one["label"]: one["fraction"] for one in last["tasks"]} == {"720p": 0.8, "audio": 0.4}
+    assert last["tasks"] == [], "nobody knows the plan"
 
 
 async def test_an_event_wakes_the_stream_at_once(alice: Uploader) -> None:

@@ -61,7 +61,7 @@ def short_clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture(scope="session")
 def long_clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Long enough for something to happen to its worker meanwhile."""
-    return _clip(tmp_path_factory, Clip("long.mp4", 640, 360, 30, 600, 300, 28))
+    return _clip(tmp_path_factory, Clip("long.mp4", 640, 360, 30, 1_500, 300, 28))
 
 
 @pytest.fixture(scope="session")

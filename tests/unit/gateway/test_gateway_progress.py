@@ -41,6 +41,14 @@ def test_tasks_weigh_what_they_cost() -> None:
     assert [(task.label, task.fraction) for task in progress.tasks] == [("1080p", 0.5), ("720p", 0.0), ("audio", 1.0)]
 
 
+def test_of_a_plan_that_is_not_known_no_task_is_shown() -> None:
+    progress = Progress()
+    progress.hear(Announcement("video-001", "video-001", 1.0, 0.04))
+    assert progress.tasks == []
+    progress.plan([PlannedTask(f"video-{n:03}", f"video-{n:03}", False, 0.04) for n in range(1, 26)])
+    assert progress.tasks[0].fraction < 0.05
+
+
 def test_tasks_of_one_kind_are_shown_as_one() -> None:
     progress = Progress()
     shares = {"video-001": 0.5, "video-002-1080p": 0.25, "audio": 0.25}

@@ -175,6 +175,7 @@ def clip(
     options: dict[str, str] | None = None,
     with_audio: bool = False,
     gop_frames: int = 30,
+    x264: str = "",
 ) -> bytes:
     """A silent clip with one frame at each of the times (seconds), as a file in memory.
 
@@ -189,6 +190,8 @@ def clip(
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = time_base
         stream.options = {"preset": "ultrafast", "bf": "2", "g": str(gop_frames)} if codec == "libx264" else {}
+        if x264:
+            stream.options = {**stream.options, "x264-params": x264}
         if interlaced:
             stream.options = {**stream.options, "x264-params": "tff=1"}
         if sample_aspect_ratio is not None:

@@ -56,6 +56,11 @@ def test_time_that_runs_backwards_goes_on_with_the_next_slot() -> None:
     assert shown(times, Fraction(10), Fraction(5)) == [0, 1, 2, 3, 4]
 
 
+def test_a_frame_out_of_order_is_left_out() -> None:
+    times: list[Fraction | None] = [Fraction(n, 10) for n in (0, 1, 3, 2, 4, 5)]
+    assert shown(times, Fraction(10)) == [0, 1, 1, 2, 4, 5]
+
+
 def test_frames_without_a_time_follow_one_by_one() -> None:
     assert shown([None, None, None], Fraction(25)) == [0, 1, 2]
 

@@ -49,6 +49,7 @@ VIDEO = VideoStreamInfo(
     interlaced=False,
     colour=ColourInfo(primaries=1, transfer=1, matrix=1, full_range=False),
     random_access=True,
+    key_frame_interval_s=Fraction(2),
 )
 SOURCE = SourceInfo(
     kind=MediaKind.VIDEO,
@@ -154,6 +155,18 @@ def test_every_frame_of_every_rendition_is_in_one_chunk(
     assert len({chunk.label for chunk in chunks}) == len(chunks)
     if not random_access:
         assert {chunk.first_frame for chunk in chunks} == {0}
+
+
+def test_a_source_with_few_key_frames_is_cut_into_few_chunks() -> None:
+    video = replace(VIDEO, frame_count=None, key_frame_interval_s=Fraction(3_600))
+    source = replace(SOURCE, duration_s=Fraction(3_600), video=video)
+    chunks = chunks_of(plan(source, fleet=Fleet(100)))
+    assert len({chunk.first_frame for chunk in chunks}) == 2
+
+
+def test_frames_that_were_dropped_leave_the_video_as_long_as_it_was() -> None:
+    source = replace(SOURCE, duration_s=Fraction(20), video=replace(VIDEO, frame_count=597))
+    assert chunks_of(plan(source))[0].timeline.frame_count == 600
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ class TaskSummary(_message.Message):
     task_id: _builtins.str
     """UUID of the task."""
     label: _builtins.str
-    """What it makes, for instance `720p`."""
+    """What it makes, for instance `video-001`."""
     done: _builtins.bool
     """True once its result is recorded."""
     cost_share: _builtins.float
@@ -600,7 +600,7 @@ class Task(_message.Message):
     lane: _builtins.str
     """Lane of the work queue, for instance `video`."""
     label: _builtins.str
-    """What it makes, for instance `720p`; unique within the generation."""
+    """What it makes, for instance `video-001`; unique within the generation."""
     spec_json: _builtins.str
     """The engine's specification as JSON; opaque outside the transcode service."""
     cost_share: _builtins.float
