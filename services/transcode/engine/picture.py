@@ -74,11 +74,12 @@ class Scaler:
         self._height_px = height_px
         self._reformatter = VideoReformatter()
         self._tones: _ToneMapper | None = None
+        self._shown: tuple[int, Orientation] | None = None
         self._turns: dict[str, _FilterChain] = {}
 
     def scale(self, frame: VideoFrame) -> VideoFrame:
         """The frame at the target size. May be the frame itself where nothing has to be done."""
-        shown = orientation(frame)
+        shown = self._orientation(frame)
         width_px, height_px = self._width_px, self._height_px
         if shown.swaps_sides:
             width_px, height_px = height_px, width_px
@@ -91,6 +92,14 @@ class Scaler:
         turn = self._turns[shown.filters]
         turn.push(scaled)
         return next(turn.pull())
+
+    def _orientation(self, frame: VideoFrame) -> Orientation:
+        """Asks for the matrix, which is one for a whole track, only when the angle is another: PyAV ties a frame whose
+        side data was asked for to itself, and it stays in memory until the garbage collector comes by.
+        """
+        if self._shown is None or self._shown[0] != frame.rotation:
+            self._shown = frame.rotation, orientation(frame)
+        return self._shown[1]
 
     def _reformatted(self, frame: VideoFrame, width_px: int, height_px: int) -> VideoFrame:
         return self._reformatter.reformat(
