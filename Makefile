@@ -74,6 +74,9 @@ bench-upload: install ## Uploads against Companion, botocore, aws and boto3; ARG
 bench-transcode: install ## Transcoding against ffmpeg and Shaka Streamer, time and VMAF; ARGS="--quick"
 	python -m bench.transcode $(ARGS)
 
+bench-images: install ## A 12 MP photo to three sizes against Pillow, pyvips and sharp; ARGS="--quick"
+	python -m bench.images $(ARGS)
+
 clean: down ## Remove the data of the local stack, samples and caches
 	rm -rf .local samples .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

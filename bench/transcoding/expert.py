@@ -57,7 +57,9 @@ def one_process(source: Path, folder: Path, planned: Planned, settings: Settings
 
 
 def process_a_step(source: Path, folder: Path, planned: Planned, settings: Settings) -> Sequence[Sequence[str]]:
-    """A process for each step; the first one does the sound as well."""
+    """A process for each step; the first does the sound as well. Makes the folders: ffmpeg does so for `%v` alone."""
+    for name in ("audio", *(step.label for step in planned.steps)):
+        (folder / name).mkdir()
     commands = []
     for number, step in enumerate(planned.steps):
         scale = [] if _is_whole(step, planned) else ["-vf", f"scale={step.width_px}:{step.height_px}"]

@@ -33,6 +33,8 @@ FOLDER = OUT / "transcode" / "footage"
 
 _PHONE_BPS = 14_000_000
 
+_BT709 = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+
 _SHAKEN = (
     "scale=2112:1188:flags=lanczos,"
     # A hand sways slowly and trembles quickly; turning moves pictures by less than a pixel too.
@@ -100,7 +102,7 @@ _STREET = _Recipe(
         "[0:v]crop=484:272[v0];"
         "[1:v]crop=484:272,hflip[v1];"
         "[2:v]reverse,crop=484:272[v2];"
-        "[3:v]reverse,crop=400:224:60:24,scale=484:272:flags=lanczos[v3];"
+        "[3:v]reverse,crop=400:224:60:24,scale=484:272:flags=lanczos,setsar=1[v3];"
         f"[v0][v1][v2][v3]concat=n=4:v=1,setpts=N/30/TB,fps=30,setsar=1,{_SHAKEN},setsar=1[v];"
         "[4:a]anull[a]"
     ),
@@ -127,9 +129,9 @@ def made(names: Sequence[str], *, at_most_s: int | None = None) -> list[Footage]
 
 def _made(recipe: _Recipe, at_most_s: int | None) -> Path:
     duration_s = min(recipe.duration_s, at_most_s or recipe.duration_s)
-    # The recipe's digest is in the name: what a former recipe made is no longer taken for it.
-    digest = hashlib.sha256(repr((recipe, _PHONE_BPS)).encode()).hexdigest()[:8]
-    path = FOLDER / f"{recipe.name}-{duration_s}s-{digest}.mp4"
+    # The digest of all options is in the name: what a former recipe made is no longer taken for it.
+    options = _command(recipe, Path("clip"), duration_s, Path("footage"))[1:]
+    path = FOLDER / f"{recipe.name}-{duration_s}s-{hashlib.sha256(repr(options).encode()).hexdigest()[:8]}.mp4"
     if not path.exists():
         print(f"making {path.name}", file=sys.stderr, flush=True)
         clip = _bunny_clip() if recipe is _BUNNY else tools.street_clip()
@@ -145,11 +147,11 @@ def _command(recipe: _Recipe, clip: Path, duration_s: int, to: Path) -> list[str
         *(tools.ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"),
         *(["-i", str(clip)] * recipe.takes),
         *recipe.sound,
-        *("-filter_complex", recipe.filters, "-map", "[v]", "-map", "[a]", "-t", str(duration_s)),
+        *("-filter_complex", f"{recipe.filters};[v]{_BT709}[tagged]", "-map", "[tagged]", "-map", "[a]"),
+        *("-t", str(duration_s)),
         *("-c:v", "libx264", "-preset", "medium", "-profile:v", "high", "-pix_fmt", "yuv420p", "-r", str(rate)),
         *("-b:v", str(_PHONE_BPS), "-maxrate", str(_PHONE_BPS * 5 // 4), "-bufsize", str(_PHONE_BPS)),
         *("-g", str(rate), "-keyint_min", str(rate), "-sc_threshold", "0", "-bf", "0", "-refs", "1"),
-        *("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv"),
         *("-c:a", "aac", "-b:a", "192k", "-ac", "2", "-ar", "48000"),
         str(to),
     ]

@@ -29,8 +29,6 @@ from services.transcode.source import SourceInfo
 REPORT = "children.json"
 """What is written beside the renditions: the children."""
 
-AUDIO = "audio"
-
 _GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER, as fragmented MP4 needs it
 
 
@@ -40,12 +38,14 @@ class Child:
 
     Attributes:
         label: of the task.
+        is_video: whether it was a chunk; else it was sound.
         cpu_s: processor time of its child.
         peak_bytes: the most memory that its child held.
         stages: where the time of its long stage went, in seconds, as the engine tells.
     """
 
     label: str
+    is_video: bool
     cpu_s: float
     peak_bytes: int
     stages: Mapping[str, float]
@@ -170,10 +170,10 @@ async def _transcode(source: Path, folder: Path, *, slots: int, one_chunk: bool)
                 spec,
                 file,
                 limits,
-                sink=_sink(folder if isinstance(spec, ChunkSpec) else folder / AUDIO),
+                sink=_sink(folder if isinstance(spec, ChunkSpec) else folder / spec.label),
                 on_stage=lambda stage: stages.__setitem__(stage.name, stage),
             )
-        ended.append(_child(spec.label, stages))
+        ended.append(_child(spec, stages))
 
     async with asyncio.TaskGroup() as group:
         for spec in specs:
@@ -190,11 +190,12 @@ def _sink(folder: Path) -> run.Sink:
     return store
 
 
-def _child(label: str, stages: Mapping[str, Stage]) -> Child:
+def _child(spec: TaskSpec, stages: Mapping[str, Stage]) -> Child:
     usage = stages["child"].attributes
     spent = stages["encode"].attributes if "encode" in stages else {}
     return Child(
-        label=label,
+        label=spec.label,
+        is_video=isinstance(spec, ChunkSpec),
         cpu_s=float(usage["cpu_s"]),
         peak_bytes=int(usage["max_rss_bytes"]),
         stages={name: float(value) for name, value in spent.items() if name.endswith("_s")},

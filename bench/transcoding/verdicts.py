@@ -106,14 +106,14 @@ def _against_expert(found: Findings) -> list[Result]:
 
 
 def _chunking(found: Findings) -> list[Result]:
-    """What it costs to cut: pictures decoded for nothing, encoders begun anew, two children on the machine's caches."""
+    """What cutting costs: pictures decoded for nothing, encoders begun anew, caches that children share."""
     chunked, whole = ([_video_cpu_s(turn) for turn in found.children[key]] for key in (OURS, ONE_CHUNK))
     return [Cost(f"{found.footage.name}: CPU time of chunks; one chunk", chunked, whole, "s", _CHUNKING_AIM)]
 
 
 def _pipeline(found: Findings) -> list[Result]:
     """All that is not x264, the parent included; and all but what decoding and scaling take at the least."""
-    audio_s = [sum(child.cpu_s for child in turn if child.label == seam.AUDIO) for turn in found.children[OURS]]
+    audio_s = [sum(child.cpu_s for child in turn if not child.is_video) for turn in found.children[OURS]]
     ours = [run.cpu_seconds - sound_s for run, sound_s in zip(found.runs[OURS], audio_s, strict=True)]
     name = found.footage.name
     alone = [spent.encode_s for spent in found.alone]
@@ -125,7 +125,7 @@ def _pipeline(found: Findings) -> list[Result]:
 
 
 def _video_cpu_s(children: Sequence[seam.Child]) -> float:
-    return sum(child.cpu_s for child in children if child.label != seam.AUDIO)
+    return sum(child.cpu_s for child in children if child.is_video)
 
 
 def _times(found: Findings) -> Table:

@@ -1,0 +1,59 @@
+"""Who scales the photo, and by which command."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.imaging import npm, pillow
+from bench.transcoding import tools
+
+OURS, SANDBOXED = "ours", "sandboxed"
+PILLOW, DRAFT, PYVIPS, SHARP = "pillow", "draft", "pyvips", "sharp"
+DRAFT_BASELINE, PYVIPS_BASELINE, SHARP_BASELINE = "draft-baseline", "pyvips-baseline", "sharp-baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A program that scales the photo again and again.
+
+    Attributes:
+        key: for folders and the file of figures.
+        name: for tables.
+        program: how its command begins; the job follows.
+        options: what follows the job.
+        is_progressive: what it is told to write.
+        aim: the ratio that is to be reached, ours over theirs, in images a second; None where it is only told.
+    """
+
+    key: str
+    name: str
+    program: Sequence[str]
+    options: Sequence[str] = ()
+    is_progressive: bool = True
+    aim: float | None = None
+
+
+def installed() -> list[Contender]:
+    """All of them, installed now unless they are there already. Ours comes first.
+
+    Raises:
+        NodeMissing: there is no Node.js.
+        subprocess.CalledProcessError: uv or npm failed; it has said why.
+    """
+    npm.install()
+    ours, sandboxed, by_pillow = (
+        (sys.executable, "-m", f"bench.imaging.{module}") for module in ("ours", "sandboxed", "pillow")
+    )
+    by_pyvips = (str(tools.python(tools.environment("vips"))), "-m", "bench.imaging.vips")
+    by_sharp = (npm.program("node"), str(npm.FOLDER / "sharp.mjs"))
+    return [
+        Contender(OURS, "ours", ours),
+        Contender(PILLOW, "plain Pillow", by_pillow, (pillow.PLAIN,), aim=2.0),
+        Contender(DRAFT, "Pillow with draft", by_pillow, (pillow.DRAFT,), aim=0.95),
+        Contender(PYVIPS, "pyvips", by_pyvips, aim=0.95),
+        Contender(SHARP, "sharp", by_sharp, aim=0.95),
+        Contender(SANDBOXED, "ours, a sandboxed child each", sandboxed),
+        Contender(DRAFT_BASELINE, "Pillow with draft, baseline", by_pillow, (pillow.DRAFT,), is_progressive=False),
+        Contender(PYVIPS_BASELINE, "pyvips, baseline", by_pyvips, is_progressive=False),
+        Contender(SHARP_BASELINE, "sharp, baseline", by_sharp, is_progressive=False),
+    ]
