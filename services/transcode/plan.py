@@ -10,7 +10,7 @@ at the same frames. Borders are counted in frames, not seconds, so that 29.97 an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
@@ -30,6 +30,7 @@ from services.transcode.ladder import (
     Step,
     fitting_steps,
 )
+from services.transcode.pass_through import grid_of, passes
 from services.transcode.source import (
     RejectedSource,
     RejectionReason,
@@ -108,6 +109,20 @@ class ChunkSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class PassThroughSpec:
+    """Publish the original's own packets as `rendition`, which they already are by what the probe found.
+
+    Where they turn out to be something else, the rendition is encoded after all.
+    """
+
+    label: str
+    stream_index: int
+    rendition: RenditionSpec
+    timeline: Timeline
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
 class AudioSpec:
     """Encode one audio track: AAC-LC in CMAF, exactly as long as the video's timeline, cut at its borders.
 
@@ -149,12 +164,13 @@ class ImageSpec:
     cost: int
 
 
-TaskSpec = ChunkSpec | AudioSpec | PosterSpec | ImageSpec
+TaskSpec = ChunkSpec | PassThroughSpec | AudioSpec | PosterSpec | ImageSpec
 """One task. `label` names it within its media and in object keys; `cost` weighs it in the media's
 progress."""
 
 _SPEC_TYPES: Mapping[str, type[TaskSpec]] = {
     "chunk": ChunkSpec,
+    "pass_through": PassThroughSpec,
     "audio": AudioSpec,
     "poster": PosterSpec,
     "image": ImageSpec,
@@ -185,16 +201,20 @@ _ROUNDS = 2
 """Chunks a worker gets: with fewer, a slow one holds the others up at the end; with more, borders only cost."""
 
 
-def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet = Fleet()) -> tuple[TaskSpec, ...]:
+def plan(
+    source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet = Fleet(), pass_through: bool = True
+) -> tuple[TaskSpec, ...]:
     """Decides the tasks for one original, by what its bytes are: nobody's claim counts.
 
-    Video: `ChunkSpec`s in order of time, of each stretch the largest renditions first; an `AudioSpec` for each track of
-    sound; a `PosterSpec`. Image: one `ImageSpec`.
+    Video: a `PassThroughSpec`, where the original already is its largest rendition; `ChunkSpec`s for the others in
+    order of time, of each stretch the largest renditions first; an `AudioSpec` for each track of sound; a `PosterSpec`.
+    Image: one `ImageSpec`.
 
     Args:
         source: what the probe found.
         ladder: the steps to choose from.
         fleet: who will work.
+        pass_through: whether packets of the original may be published.
 
     Raises:
         RejectedSource: NO_VIDEO_TRACK.
@@ -205,8 +225,14 @@ def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet 
     if source.video is None:
         raise RejectedSource(RejectionReason.NO_VIDEO_TRACK, "the file has no picture")
     timeline = _timeline(source.video, source.duration_s)
+    renditions = _rendition_specs(source.video, timeline, ladder)
+    passed: tuple[PassThroughSpec, ...] = ()
+    if pass_through and _passes(source.video, timeline, renditions[0]):
+        timeline = _on_grid_of(source.video, timeline)
+        passed = (_pass_through_spec(source.video, timeline, renditions[0]),)
     return (
-        *_chunk_specs(source.video, timeline, ladder, fleet),
+        *passed,
+        *_chunk_specs(source.video, timeline, renditions[len(passed) :], fleet),
         *_audio_specs(source, timeline),
         _poster_spec(source.video, timeline),
     )
@@ -292,10 +318,40 @@ def chunk_borders(timeline: Timeline, fleet: Fleet, key_frame_interval_s: Fracti
     return (*firsts, timeline.frame_count)
 
 
+def _passes(video: VideoStreamInfo, timeline: Timeline, rendition: RenditionSpec) -> bool:
+    return video.frame_count == timeline.frame_count and passes(
+        video,
+        timeline.frame_rate,
+        width_px=rendition.width_px,
+        height_px=rendition.height_px,
+        maxrate_bps=rendition.maxrate_bps,
+        bufsize_bits=rendition.bufsize_bits,
+    )
+
+
+def _on_grid_of(video: VideoStreamInfo, timeline: Timeline) -> Timeline:
+    grid = grid_of(video.h264, timeline.frame_rate) if video.h264 else None
+    if grid is None:
+        return timeline
+    return replace(timeline, gop_frames=grid.gop_frames, segment_frames=grid.segment_frames)
+
+
+def _pass_through_spec(video: VideoStreamInfo, timeline: Timeline, rendition: RenditionSpec) -> PassThroughSpec:
+    return PassThroughSpec(
+        label="video-pass-through",
+        stream_index=video.stream_index,
+        rendition=rendition,
+        timeline=timeline,
+        # Every frame is decoded once, to see that it can be.
+        cost=timeline.frame_count * _frame_cost(video, ()),
+    )
+
+
 def _chunk_specs(
-    video: VideoStreamInfo, timeline: Timeline, ladder: tuple[Step, ...], fleet: Fleet
+    video: VideoStreamInfo, timeline: Timeline, renditions: tuple[RenditionSpec, ...], fleet: Fleet
 ) -> tuple[ChunkSpec, ...]:
-    renditions = _rendition_specs(video, timeline, ladder)
+    if not renditions:
+        return ()
     borders: tuple[int, ...] = (0, timeline.frame_count)
     if video.random_access:
         borders = chunk_borders(timeline, fleet, video.key_frame_interval_s)

@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import structlog
@@ -27,7 +28,17 @@ from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
 from services.transcode.originals import Original, OriginalChanged, OriginalMissing, OriginalReader, RangeReader
 from services.transcode.patience import PATIENT, Patience
-from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, ImageSpec, PosterSpec, TaskSpec, plan, spec_to_json
+from services.transcode.plan import (
+    AudioSpec,
+    ChunkSpec,
+    Fleet,
+    ImageSpec,
+    PassThroughSpec,
+    PosterSpec,
+    TaskSpec,
+    plan,
+    spec_to_json,
+)
 from services.transcode.source import MediaKind, RejectedSource, SourceInfo, to_jsonable
 from services.transcode.tasks import Failure
 
@@ -129,6 +140,7 @@ class Planner:
         probe_slots: int,
         verification_slots: int,
         fleet: Fleet,
+        pass_through: bool = True,
         patience: Patience = PATIENT,
     ) -> None:
         """Wires the use case.
@@ -143,6 +155,7 @@ class Planner:
             verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
                 of their own, they keep no image waiting.
             fleet: who will encode.
+            pass_through: whether packets of originals may be published.
             patience: how long storage may be away before a probe gives up.
         """
         self._engine = engine
@@ -150,7 +163,7 @@ class Planner:
         self._bucket = bucket
         self._plans = plans
         self._limits = limits
-        self._fleet = fleet
+        self._plan = partial(plan, fleet=fleet, pass_through=pass_through)
         self._patience = patience
         self._probes = asyncio.Semaphore(probe_slots)
         self._verifications = asyncio.Semaphore(verification_slots)
@@ -211,7 +224,10 @@ class Planner:
         """What the original is, and what becomes of it."""
         await self._tried(self._verify, uploaded)
         source = await self._tried(self._probe, uploaded)
-        return source, _planned(source, self._fleet)
+        with spans.TRACER.start_as_current_span("plan") as span:
+            specs = self._plan(source)
+            span.set_attribute(semconv.TASK_COUNT, len(specs))
+        return source, _planned(specs)
 
     async def _tried(self, reading: Callable[[Uploaded], Awaitable[_T]], uploaded: Uploaded) -> _T:
         """What reading the original gave; a try that failed for no lasting reason is made again."""
@@ -265,14 +281,11 @@ def _attributes(uploaded: Uploaded) -> dict[str, str | int]:
     return {semconv.MEDIA_ID: uploaded.media_id, semconv.MEDIA_SIZE_BYTES: uploaded.original.size_bytes}
 
 
-def _planned(source: SourceInfo, fleet: Fleet) -> tuple[PlannedTask, ...]:
-    with spans.TRACER.start_as_current_span("plan") as span:
-        specs = plan(source, fleet=fleet)
-        span.set_attribute(semconv.TASK_COUNT, len(specs))
-        return tuple(
-            PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share)
-            for spec, share in zip(specs, cost_shares(specs), strict=True)
-        )
+def _planned(specs: tuple[TaskSpec, ...]) -> tuple[PlannedTask, ...]:
+    return tuple(
+        PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share)
+        for spec, share in zip(specs, cost_shares(specs), strict=True)
+    )
 
 
 def lane_of(spec: TaskSpec) -> str:
@@ -281,7 +294,7 @@ def lane_of(spec: TaskSpec) -> str:
     A poster is a still, but it takes the memory of a video's decoder: workers of the image lane stay small.
     """
     match spec:
-        case ChunkSpec() | PosterSpec():
+        case ChunkSpec() | PassThroughSpec() | PosterSpec():
             return LANE_VIDEO
         case AudioSpec():
             return LANE_AUDIO

@@ -52,7 +52,7 @@ def preview(shape: Shape, limits: Limits) -> tuple[PlannedRendition, ...]:
         InvalidArgument: `details["field"]` is out of bounds.
     """
     _check(shape, limits)
-    specs = plan(_source(shape))
+    specs = plan(_source(shape), pass_through=False)
     renditions: dict[str, PlannedRendition] = {}
     for spec, share in zip(specs, cost_shares(specs), strict=True):
         for rendition in _renditions(spec, share):
@@ -95,6 +95,7 @@ def _source(shape: Shape) -> SourceInfo:
         colour=_UNSPECIFIED_COLOUR,
         random_access=True,
         key_frame_interval_s=Fraction(1),
+        h264=None,
     )
     sound = AudioStreamInfo(stream_index=1, codec="aac", channels=2, sample_rate_hz=48_000, language=None)
     return SourceInfo(

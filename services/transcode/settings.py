@@ -38,6 +38,9 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
         le=100_000,
         description="encodes that all processes together have in hand at once; videos are cut so that they suffice",
     )
+    transcode_pass_through: bool = Field(
+        True, description="publish packets of originals that already are what the largest rendition shall be"
+    )
     transcode_image_slots: int = Field(2, ge=1, le=256)
     transcode_audio_slots: int = Field(1, ge=1, le=256)
 

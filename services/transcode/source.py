@@ -120,6 +120,20 @@ class ColourInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class H264Info:
+    """How an H.264 track is coded, as its container tells: enough to see whether it could be published as it is.
+
+    `profile` and `level` are profile_idc and level_idc of ISO/IEC 14496-10. Counted in decode order, every
+    `gop_frames`-th frame is a key frame. `peak_bps` is the largest of any 4 s that begin with one of those.
+    """
+
+    profile: int
+    level: int
+    gop_frames: int
+    peak_bps: int
+
+
+@dataclass(frozen=True, slots=True)
 class VideoStreamInfo:
     """The video track that is shown.
 
@@ -129,7 +143,8 @@ class VideoStreamInfo:
     `start_s` is when the first picture is shown, on the container's clock: the origin of every
     rendition's timeline. `random_access`: every picture has a time and they never run backwards, so that
     each can be found by its time; in a stream that was cut together they do. `key_frame_interval_s` is the
-    longest stretch without a key frame.
+    longest stretch without a key frame. `h264` is set where the track is H.264 whose key frames form a grid, stored
+    as ISO samples, and shown neither turned nor mirrored.
     """
 
     stream_index: int
@@ -148,6 +163,7 @@ class VideoStreamInfo:
     colour: ColourInfo
     random_access: bool
     key_frame_interval_s: Fraction
+    h264: H264Info | None
 
 
 @dataclass(frozen=True, slots=True)

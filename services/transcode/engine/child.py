@@ -22,11 +22,20 @@ from services.transcode.engine.chunk import encode_chunk
 from services.transcode.engine.image import encode_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome, outcome_to_json
+from services.transcode.engine.pass_through import pass_through
 from services.transcode.engine.poster import encode_poster
 from services.transcode.engine.probing import probe_file
 from services.transcode.engine.remote_file import RemoteFile
 from services.transcode.engine.wire import FrameType
-from services.transcode.plan import AudioSpec, ChunkSpec, ImageSpec, PosterSpec, TaskSpec, spec_from_json
+from services.transcode.plan import (
+    AudioSpec,
+    ChunkSpec,
+    ImageSpec,
+    PassThroughSpec,
+    PosterSpec,
+    TaskSpec,
+    spec_from_json,
+)
 from services.transcode.source import RejectedSource, from_jsonable, to_jsonable
 
 _DETAIL_CHARACTERS = 4000
@@ -85,6 +94,8 @@ def _execute(spec: TaskSpec, file: RemoteFile, limits: Limits, channel: Channel)
     match spec:
         case ChunkSpec():
             return encode_chunk(spec, file, limits, channel)
+        case PassThroughSpec():
+            return pass_through(spec, file, limits, channel)
         case AudioSpec():
             return encode_audio(spec, file, limits, channel)
         case PosterSpec():

@@ -13,13 +13,12 @@ from services.transcode.engine import cmaf, h264
 from services.transcode.engine.channel import Reporter
 from services.transcode.engine.encoder_settings import REORDER_FRAMES, x264_options
 from services.transcode.engine.outcome import TrackOutcome
-from services.transcode.engine.track import Position, TrackWriter
+from services.transcode.engine.track import Position, TrackWriter, frame_clock
 from services.transcode.plan import RenditionSpec, Timeline
 
 _BT709 = 1  # ISO/IEC 23091-2
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 _GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER: parameter sets in extradata, not in the stream
-_MIN_TIMESCALE = 10_000
 
 
 class Rendition:
@@ -33,11 +32,7 @@ class Rendition:
         self._first_frame = first_frame
         self._encoder = _open_encoder(spec, timeline, threads)
         self._avcc = h264.avcc(self._encoder.extradata or b"")
-        # A frame lasts a whole number of ticks; a fine clock costs nothing.
-        rate = timeline.frame_rate
-        factor = -(-_MIN_TIMESCALE // rate.numerator)
-        self._timescale = rate.numerator * factor
-        self._frame_ticks = rate.denominator * factor
+        self._timescale, self._frame_ticks = frame_clock(timeline.frame_rate)
         # Decode times begin with the timeline, so pictures are shown this much later than they are decoded; the edit
         # list in the initialisation segment takes it back. The same in every chunk, however short.
         init = cmaf.video_init(

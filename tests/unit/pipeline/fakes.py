@@ -74,6 +74,7 @@ VIDEO_SOURCE = SourceInfo(
         colour=ColourInfo(1, 1, 1, full_range=False),
         random_access=True,
         key_frame_interval_s=Fraction(2),
+        h264=None,
     ),
     audio=(AudioStreamInfo(1, "aac", 2, 48_000, "eng"),),
     image=None,

@@ -21,7 +21,7 @@ from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, ChunkOutcome, ImagesOutcome, Outcome, Stage, TrackOutcome
 from services.transcode.engine.run import execute, probe
 from services.transcode.ladder import LADDER, Step
-from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, TaskSpec, plan
+from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, PassThroughSpec, TaskSpec, plan
 from services.transcode.source import SourceInfo
 
 LIMITS = Limits(wall_clock_s=60, stall_s=20)
@@ -112,7 +112,7 @@ async def run_plan(
     specs = plan(source, ladder=ladder, fleet=fleet)
     results = await asyncio.gather(*(one(spec) for spec in specs))
     whole = {spec.label: result for spec, result in zip(specs, results, strict=True)}
-    chunks = [whole.pop(spec.label) for spec in specs if isinstance(spec, ChunkSpec)]
+    chunks = [whole.pop(spec.label) for spec in specs if isinstance(spec, ChunkSpec | PassThroughSpec)]
     return source, joined(chunks) | whole
 
 

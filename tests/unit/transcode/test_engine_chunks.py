@@ -4,51 +4,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from services.transcode.engine.run import probe
 from services.transcode.ladder import Step
 from services.transcode.plan import ChunkSpec, Fleet, plan
 from tests.unit.transcode import sources
+from tests.unit.transcode.numbered import number_of, numbered, numbered_clip
 from tests.unit.transcode.sources import LIMITS, BytesSource
 
 LADDER = (Step("96p", 96, 21, 800_000, 1_200_000),)
-BITS = 12
-
-
-def numbered(number: int, picture: NDArray[np.uint8]) -> None:
-    """Writes a frame's number as light and dark blocks that survive any encoder."""
-    picture[:] = 40
-    width = picture.shape[1] // BITS
-    for bit in range(BITS):
-        if number >> bit & 1:
-            picture[:, bit * width : (bit + 1) * width] = 220
-
-
-def number_of(picture: NDArray[np.uint8]) -> int:
-    width = picture.shape[1] // BITS
-    return sum(1 << bit for bit in range(BITS) if picture[20:76, bit * width + 4 : (bit + 1) * width - 4].mean() > 128)
-
-
-def numbered_clip(
-    times: list[Fraction],
-    rate: Fraction,
-    container: str = "mp4",
-    *,
-    gop_frames: int = 30,
-    options: dict[str, str] | None = None,
-) -> bytes:
-    codec = "mpeg4" if container == "avi" else "libx264"
-    return sources.clip(
-        times,
-        rate=rate,
-        size_px=(192, 96),
-        container=container,
-        codec=codec,
-        paint=numbered,
-        gop_frames=gop_frames,
-        options=options,
-    )
 
 
 async def chunks_of(data: bytes) -> list[ChunkSpec]:

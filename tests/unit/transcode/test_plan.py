@@ -50,6 +50,7 @@ VIDEO = VideoStreamInfo(
     colour=ColourInfo(primaries=1, transfer=1, matrix=1, full_range=False),
     random_access=True,
     key_frame_interval_s=Fraction(2),
+    h264=None,
 )
 SOURCE = SourceInfo(
     kind=MediaKind.VIDEO,

@@ -1,0 +1,147 @@
+"""How far a video track extends, and how fast its frames follow one another: by its index, or by counting."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from statistics import median
+from typing import cast
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from services.transcode.engine.channel import Reporter
+from services.transcode.engine.decoding import packets, seconds
+
+_MICROSECOND = Fraction(1, 1_000_000)  # AV_TIME_BASE
+FALLBACK_RATE = Fraction(30)
+"""Where nothing tells how fast frames follow one another."""
+_LONGEST_LAST_S = Fraction(10)
+"""How long a last frame may be said to stay."""
+_BLUR = Fraction(5, 100)
+"""How far late and missing frames may take the mean interval from the usual one; beyond, the rate is variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The video track's extent, and how fast its frames follow one another.
+
+    `frame_count` and `frame_rate` are None where nothing but decoding would tell. `usual_rate` is that of most frames,
+    where a few late or missing ones blur `frame_rate`. `packet_bytes` has the size of each packet in decode order, and
+    `key_packets` the places in it of key frames; both are empty where some packets are not to be shown. The others are
+    as in `VideoStreamInfo`.
+    """
+
+    start_s: Fraction
+    duration_s: Fraction
+    frame_count: int | None
+    frame_rate: Fraction | None
+    usual_rate: Fraction | None = None
+    random_access: bool = True
+    key_frame_interval_s: Fraction = Fraction(0)
+    packet_bytes: Sequence[int] = ()
+    key_packets: Sequence[int] = ()
+
+
+def indexed_extent(stream: VideoStream, start_s: Fraction) -> Extent | None:
+    """The extent by an MP4's index of samples, not by its headers, which may claim anything; None if it has none."""
+    entries = [entry for entry in stream.index_entries if not entry.is_discard]
+    if not entries or not stream.time_base:
+        return None
+    all_shown = len(entries) == len(stream.index_entries)
+    times = [entry.timestamp for entry in entries]
+    declared_s = seconds(stream.duration, stream.time_base) or Fraction(0)
+    if len(times) == 1:
+        return Extent(start_s, declared_s or 1 / FALLBACK_RATE, 1, 1 / declared_s if declared_s else None)
+    until_last_s = (times[-1] - times[0]) * stream.time_base
+    interval_s = until_last_s / (len(times) - 1)
+    # The last one is shown as long as the others, or as the header says: some show it for long.
+    duration_s = max(until_last_s + interval_s, min(declared_s, until_last_s + _LONGEST_LAST_S))
+    keys = [entry.timestamp for entry in entries if entry.is_keyframe]
+    return Extent(
+        start_s,
+        duration_s,
+        len(times),
+        len(times) / duration_s,
+        random_access=interval_s > 0,
+        key_frame_interval_s=_longest(keys, times[0], times[-1]) * stream.time_base,
+        packet_bytes=[entry.size for entry in entries] if all_shown else (),
+        key_packets=[number for number, entry in enumerate(entries) if entry.is_keyframe] if all_shown else (),
+    )
+
+
+def counted_extent(container: InputContainer, index: int, start_s: Fraction, reporter: Reporter) -> Extent:
+    """The extent by counting packets: reads the file once, and is exact where headers guess."""
+    stream = cast(VideoStream, container.streams[index])
+    time_base = stream.time_base or _MICROSECOND
+    begins = round(start_s / time_base)
+    clock = _Clock()
+    times: set[int] = set()
+    keys: list[int] = []
+    packet_bytes: list[int] = []
+    key_packets: list[int] = []
+    end = begins
+    for packet in packets(container, stream):
+        reporter.progress(0.0)
+        if not packet.size:
+            continue
+        shown = clock.shown(packet)
+        if shown is None or shown < begins:  # before the first key frame, nothing can be shown
+            continue
+        times.add(shown)
+        end = max(end, shown + (packet.duration or 0))
+        if packet.is_keyframe:
+            keys.append(shown)
+            key_packets.append(len(packet_bytes))
+        packet_bytes.append(packet.size)
+    if len(times) < 2:
+        container_s = (container.duration or 0) * _MICROSECOND
+        return Extent(start_s, container_s or 1 / FALLBACK_RATE, len(times) or None, None, random_access=False)
+    in_order = sorted(times)
+    interval = Fraction(in_order[-1] - in_order[0], len(times) - 1)
+    usual = Fraction(median(later - earlier for earlier, later in pairwise(in_order)))
+    if end <= in_order[-1]:
+        end = in_order[-1] + round(interval)  # the last frame lasts as long as the others did
+    return Extent(
+        start_s,
+        (end - begins) * time_base,
+        len(times),
+        1 / (interval * time_base),
+        1 / (usual * time_base) if abs(interval - usual) <= usual * _BLUR else None,
+        random_access=clock.is_steady,
+        key_frame_interval_s=_longest(sorted(keys), begins, in_order[-1]) * time_base,
+        packet_bytes=packet_bytes,
+        key_packets=key_packets,
+    )
+
+
+class _Clock:
+    """The time of packets on one clock that goes on where a stream was cut together and its own jumps back."""
+
+    def __init__(self) -> None:
+        self.is_steady = True
+        self._offset = 0
+        self._decoded = -math.inf
+        self._shown = 0
+
+    def shown(self, packet: "Packet[VideoStream]") -> int | None:
+        """When a packet is shown; None where nobody knows."""
+        if packet.pts is None:
+            self.is_steady = False
+            return None
+        # The first packets may lack a decode time.
+        decoded = self._decoded if packet.dts is None else packet.dts
+        if decoded < self._decoded:
+            self.is_steady = False
+            self._offset = self._shown + (packet.duration or 0) - packet.pts
+        self._decoded = decoded
+        shown = packet.pts + self._offset
+        self._shown = max(self._shown, shown)
+        return shown
+
+
+def _longest(keys: Sequence[int], first: int, last: int) -> int:
+    """The longest stretch without a key frame, in ticks, of a track between two times."""
+    return max((later - earlier for earlier, later in pairwise([first, *keys, last])), default=0)

@@ -1,0 +1,82 @@
+"""Whether packets of an original may be published: decided by values alone."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.transcode.ladder import LADDER
+from services.transcode.pass_through import grid_of, key_frame_grid
+from services.transcode.plan import Fleet, PassThroughSpec, plan
+from services.transcode.source import ColourInfo, H264Info, SourceInfo, VideoStreamInfo
+from tests.unit.transcode.test_plan import SOURCE, VIDEO
+
+CODED = H264Info(profile=100, level=40, gop_frames=60, peak_bps=6_000_000)
+FIT = replace(VIDEO, h264=CODED, colour=ColourInfo(1, 1, 1, full_range=False))
+
+
+def passed(video: VideoStreamInfo, source: SourceInfo = SOURCE) -> bool:
+    return any(isinstance(spec, PassThroughSpec) for spec in plan(replace(source, video=video)))
+
+
+def test_what_is_as_its_step_shall_be_passes_and_leaves_the_other_steps_to_encode() -> None:
+    specs = plan(replace(SOURCE, video=FIT), fleet=Fleet(2))
+    first = specs[0]
+    assert isinstance(first, PassThroughSpec)
+    assert first.rendition.label == LADDER[0].label
+    encoded = [spec for spec in specs if hasattr(spec, "renditions")]
+    assert {one.label for spec in encoded for one in spec.renditions} == {step.label for step in LADDER[1:]}
+
+
+@pytest.mark.parametrize(
+    "video",
+    [
+        replace(FIT, h264=None),
+        replace(FIT, h264=replace(CODED, profile=110)),
+        replace(FIT, h264=replace(CODED, level=51)),
+        replace(FIT, h264=replace(CODED, peak_bps=7_000_000)),
+        replace(FIT, h264=replace(CODED, gop_frames=300)),
+        replace(FIT, pix_fmt="yuv422p"),
+        replace(FIT, interlaced=True),
+        replace(FIT, random_access=False),
+        replace(FIT, sample_aspect_ratio=Fraction(4, 3)),
+        replace(FIT, coded_width_px=2560, coded_height_px=1440, display_width_px=2560, display_height_px=1440),
+        replace(FIT, colour=ColourInfo(9, 16, 9, full_range=False)),
+        replace(FIT, colour=ColourInfo(1, 1, 1, full_range=True)),
+        replace(FIT, frame_rate=Fraction(120)),
+        replace(FIT, frame_count=None),
+    ],
+)
+def test_what_differs_in_one_thing_does_not(video: VideoStreamInfo) -> None:
+    assert not passed(video)
+
+
+@given(gop_frames=st.integers(1, 700), rate=st.sampled_from([Fraction(24), Fraction(30_000, 1001), Fraction(60)]))
+def test_segments_are_whole_groups_of_two_to_six_seconds(gop_frames: int, rate: Fraction) -> None:
+    grid = grid_of(replace(CODED, gop_frames=gop_frames), rate)
+    if grid is None:
+        assert gop_frames / rate > 4
+        return
+    assert grid.segment_frames % gop_frames == 0
+    assert grid.segment_frames % grid.gop_frames == 0
+    assert 2 <= grid.segment_frames / rate <= 6
+    assert grid.gop_frames / rate <= 6
+
+
+@given(gops=st.integers(1, 20), gop_frames=st.integers(1, 50), tail=st.integers(1, 50), data=st.data())
+def test_a_grid_is_found_whatever_key_frames_stand_between(
+    gops: int, gop_frames: int, tail: int, data: st.DataObject
+) -> None:
+    count = (gops - 1) * gop_frames + min(tail, gop_frames)
+    on_grid = set(range(0, count, gop_frames))
+    further = data.draw(st.sets(st.integers(0, max(0, count - gop_frames - 1)), max_size=3))
+    found = key_frame_grid(sorted(on_grid | {frame for frame in further if frame < gop_frames}), count)
+    assert found is not None
+    assert set(range(0, count, found)) <= on_grid | further
+
+
+@pytest.mark.parametrize("keys", [[], [1, 11], [0, 10, 25], [0, 7, 17]])
+def test_other_key_frames_are_no_grid(keys: list[int]) -> None:
+    assert key_frame_grid(keys, 30) is None
