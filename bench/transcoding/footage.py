@@ -1,4 +1,4 @@
-"""The sources: two clips of footage, brought to what a phone would have written.
+"""The sources: two clips of footage, brought to what a phone would have written, and one that needs no encoding.
 
 Both become H.264 High at 14 Mb/s with a key frame a second, no B-frames and one reference, as phones' encoders write,
 and stereo AAC; ffmpeg 9.0.2 (imageio-ffmpeg) makes them once, in `bench/out/transcode/footage`.
@@ -13,7 +13,10 @@ Creative Commons Attribution 3.0.
 closer), enlarged to 1080p, moved and turned as a hand would, and covered with a sensor's noise at full resolution:
 soft pictures that are expensive to code. It has no sound; the noise of traffic is brown noise.
 
-Neither is kept in the repository or passed on.
+`export`, the same 60 s as `bunny`, as an editor would export it for the web: H.264 High within the caps of our largest
+step, a closed group of pictures every 2 s.
+
+None is kept in the repository or passed on.
 """
 
 import hashlib
@@ -109,6 +112,9 @@ _STREET = _Recipe(
 )
 
 NAMES = (_BUNNY.name, _STREET.name)
+EXPORT = "export"
+
+_EXPORT_MAXRATE_BPS = 5_000_000
 
 
 def made(names: Sequence[str], *, at_most_s: int | None = None) -> list[Footage]:
@@ -125,6 +131,33 @@ def made(names: Sequence[str], *, at_most_s: int | None = None) -> list[Footage]
     FOLDER.mkdir(parents=True, exist_ok=True)
     recipes = [recipe for recipe in (_BUNNY, _STREET) if recipe.name in names]
     return [Footage(recipe.name, _made(recipe, at_most_s)) for recipe in recipes]
+
+
+def exported(*, at_most_s: int | None = None) -> Footage:
+    """The footage that already is what our largest step shall be, made now unless it is there already.
+
+    Raises:
+        As `made`.
+    """
+    (bunny,) = made([_BUNNY.name], at_most_s=at_most_s)
+    path = bunny.path.with_name(f"{EXPORT}-{bunny.path.name}")
+    if not path.exists():
+        print(f"making {path.name}", file=sys.stderr, flush=True)
+        unfinished = path.with_suffix(".unfinished.mp4")
+        subprocess.run(_export_command(bunny.path, unfinished), check=True, stdin=subprocess.DEVNULL)
+        unfinished.rename(path)
+    return Footage(EXPORT, path)
+
+
+def _export_command(source: Path, to: Path) -> list[str]:
+    gop_frames = str(2 * _BUNNY.frame_rate)
+    return [
+        *(tools.ffmpeg(), "-hide_banner", "-loglevel", "error", "-y", "-i", str(source)),
+        *("-c:v", "libx264", "-preset", "medium", "-profile:v", "high", "-pix_fmt", "yuv420p", "-crf", "20"),
+        *("-maxrate", str(_EXPORT_MAXRATE_BPS), "-bufsize", str(_EXPORT_MAXRATE_BPS * 3 // 2)),
+        *("-g", gop_frames, "-keyint_min", gop_frames, "-sc_threshold", "0", "-c:a", "copy"),
+        str(to),
+    ]
 
 
 def _made(recipe: _Recipe, at_most_s: int | None) -> Path:

@@ -23,11 +23,22 @@ from services.transcode.engine import encoder_settings, run
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Stage
 from services.transcode.engine.picture import Cascade
-from services.transcode.plan import ChunkSpec, Fleet, PosterSpec, RenditionSpec, TaskSpec, Timeline, plan
+from services.transcode.plan import (
+    ChunkSpec,
+    Fleet,
+    PassThroughSpec,
+    PosterSpec,
+    RenditionSpec,
+    TaskSpec,
+    Timeline,
+    plan,
+)
 from services.transcode.source import SourceInfo
 
 REPORT = "children.json"
 """What is written beside the renditions: the children."""
+
+_VIDEO = (ChunkSpec, PassThroughSpec)
 
 _GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER, as fragmented MP4 needs it
 
@@ -127,9 +138,13 @@ def planned(source: Path) -> Planned:
     )
 
 
-def command(source: Path, folder: Path, *, slots: int, one_chunk: bool = False) -> Sequence[str]:
+def command(
+    source: Path, folder: Path, *, slots: int, one_chunk: bool = False, pass_through: bool = False
+) -> Sequence[str]:
     """The command line of our program."""
-    options = ["--slots", str(slots), *(["--one-chunk"] if one_chunk else [])]
+    options = ["--slots", str(slots)]
+    options += ["--one-chunk"] if one_chunk else []
+    options += ["--pass-through"] if pass_through else []
     return [sys.executable, "-m", "bench.transcoding.seam", str(source), str(folder), *options]
 
 
@@ -156,10 +171,10 @@ def cascade(steps: Sequence[Step]) -> Cascade:
     return Cascade([(step.width_px, step.height_px) for step in steps])
 
 
-async def _transcode(source: Path, folder: Path, *, slots: int, one_chunk: bool) -> list[Child]:
+async def _transcode(source: Path, folder: Path, *, slots: int, one_chunk: bool, pass_through: bool) -> list[Child]:
     file, limits = _File(source), Limits()
     info = await run.probe(file, limits)
-    specs = _tasks(info, slots, one_chunk=one_chunk)
+    specs = _tasks(info, slots, one_chunk=one_chunk, pass_through=pass_through)
     free = asyncio.Semaphore(slots)
     ended: list[Child] = []
 
@@ -170,7 +185,7 @@ async def _transcode(source: Path, folder: Path, *, slots: int, one_chunk: bool)
                 spec,
                 file,
                 limits,
-                sink=_sink(folder if isinstance(spec, ChunkSpec) else folder / spec.label),
+                sink=_sink(folder if isinstance(spec, _VIDEO) else folder / spec.label),
                 on_stage=lambda stage: stages.__setitem__(stage.name, stage),
             )
         ended.append(_child(spec, stages))
@@ -195,23 +210,25 @@ def _child(spec: TaskSpec, stages: Mapping[str, Stage]) -> Child:
     spent = stages["encode"].attributes if "encode" in stages else {}
     return Child(
         label=spec.label,
-        is_video=isinstance(spec, ChunkSpec),
+        is_video=isinstance(spec, _VIDEO),
         cpu_s=float(usage["cpu_s"]),
         peak_bytes=int(usage["max_rss_bytes"]),
         stages={name: float(value) for name, value in spent.items() if name.endswith("_s")},
     )
 
 
-def _tasks(info: SourceInfo, slots: int, *, one_chunk: bool) -> list[TaskSpec]:
-    others = [
-        spec for spec in plan(info, fleet=Fleet(video_slots=slots)) if not isinstance(spec, (ChunkSpec, PosterSpec))
-    ]
-    chunks = _chunks(info, slots)
-    return [*([_joined(chunks)] if one_chunk else chunks), *others]
+def _tasks(info: SourceInfo, slots: int, *, one_chunk: bool, pass_through: bool) -> list[TaskSpec]:
+    specs = plan(info, fleet=Fleet(video_slots=slots), pass_through=pass_through)
+    wanted: list[TaskSpec] = [spec for spec in specs if not isinstance(spec, PosterSpec)]
+    if not one_chunk:
+        return wanted
+    others = [spec for spec in wanted if not isinstance(spec, ChunkSpec)]
+    return [_joined([spec for spec in wanted if isinstance(spec, ChunkSpec)]), *others]
 
 
 def _chunks(info: SourceInfo, slots: int) -> list[ChunkSpec]:
-    return [spec for spec in plan(info, fleet=Fleet(video_slots=slots)) if isinstance(spec, ChunkSpec)]
+    specs = plan(info, fleet=Fleet(video_slots=slots), pass_through=False)
+    return [spec for spec in specs if isinstance(spec, ChunkSpec)]
 
 
 def _renditions(chunks: Sequence[ChunkSpec]) -> tuple[RenditionSpec, ...]:
@@ -241,9 +258,18 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--slots", type=int, required=True, help="tasks at once")
     parser.add_argument("--one-chunk", action="store_true", help="the whole video in one task")
+    parser.add_argument("--pass-through", action="store_true", help="publish the source's packets where they fit")
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the worker does
-        ended = runner.run(_transcode(options.source, options.folder, slots=options.slots, one_chunk=options.one_chunk))
+        ended = runner.run(
+            _transcode(
+                options.source,
+                options.folder,
+                slots=options.slots,
+                one_chunk=options.one_chunk,
+                pass_through=options.pass_through,
+            )
+        )
     (options.folder / REPORT).write_text(json.dumps([dataclasses.asdict(child) for child in ended]))
     return 0
 

@@ -13,7 +13,7 @@ from bench.report import Figure, Result, figure
 from bench.transcoding import seam
 from bench.transcoding.costs import Cost
 from bench.transcoding.turns import Findings
-from bench.transcoding.ways import BORROWING, EXPERT, FOUR, NAMES, ONE_CHUNK, OURS, RAW, SHAKA, SHAKA_EDITED
+from bench.transcoding.ways import BORROWING, EXPERT, FOUR, NAMES, ONE_CHUNK, OURS, PASSED, RAW, SHAKA, SHAKA_EDITED
 
 _MIB = 1 << 20
 
@@ -45,6 +45,7 @@ def results(found: Findings) -> list[Result]:
         rows += _against_expert(found) if EXPERT in found.runs else []
         rows += _chunking(found) if ONE_CHUNK in found.runs else []
         rows += _pipeline(found) if RAW in found.runs else []
+        rows += _passing(found) if PASSED in found.runs else []
         peak_bytes = max(child.peak_bytes for turn in found.children[OURS] for child in turn)
         rows.append(Figure(f"{name}: peak memory of a child", peak_bytes / _MIB, "MiB"))
     return rows
@@ -124,6 +125,15 @@ def _pipeline(found: Findings) -> list[Result]:
     ]
 
 
+def _passing(found: Findings) -> list[Result]:
+    """What it saves to publish packets of the source."""
+    name = found.footage.name
+    return [
+        Cost(f"{name}: wall time, passed through; encoded", *_columns(found, PASSED, OURS, _wall_s), "s"),
+        Cost(f"{name}: CPU time, passed through; encoded", *_columns(found, PASSED, OURS, _cpu_s), "s"),
+    ]
+
+
 def _video_cpu_s(children: Sequence[seam.Child]) -> float:
     return sum(child.cpu_s for child in children if child.is_video)
 
@@ -158,6 +168,12 @@ def _ladder(found: Findings) -> Table:
 
 def _column(found: Findings, key: str, of: Callable[[processes.Run], float]) -> list[float]:
     return [of(run) for run in found.runs[key]]
+
+
+def _columns(
+    found: Findings, one: str, other: str, of: Callable[[processes.Run], float]
+) -> tuple[list[float], list[float]]:
+    return _column(found, one, of), _column(found, other, of)
 
 
 def _wall_s(run: processes.Run) -> float:

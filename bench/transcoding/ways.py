@@ -32,6 +32,7 @@ class Way:
 
 OURS, EXPERT, BORROWING, FOUR = "ours", "ffmpeg", "ffmpeg-borrowing", "ffmpeg-four"
 SHAKA, SHAKA_EDITED, ONE_CHUNK, RAW = "shaka", "shaka-edited", "one-chunk", "x264"
+PASSED = "pass-through"
 
 NAMES: Mapping[str, str] = {
     OURS: f"ours, {WORKERS} workers",
@@ -42,6 +43,7 @@ NAMES: Mapping[str, str] = {
     SHAKA_EDITED: "Shaka Streamer, our preset",
     ONE_CHUNK: "ours, one chunk, 1 worker",
     RAW: "x264 alone, 1 thread",
+    PASSED: f"ours, {WORKERS} workers, passing through",
 }
 
 
@@ -56,12 +58,15 @@ def ways(source: Path, planned: Planned, keys: Sequence[str]) -> list[Way]:
         SHAKA_EDITED: lambda folder: shaka.at_our_settings(source, folder, planned),
         ONE_CHUNK: partial(_ours, source, slots=1, one_chunk=True),
         RAW: partial(raw.command, source),
+        PASSED: partial(_ours, source, slots=WORKERS, pass_through=True),
     }
     return [Way(key, name, commands[key], _READERS[key]) for key, name in NAMES.items() if key in keys]
 
 
-def _ours(source: Path, folder: Path, *, slots: int, one_chunk: bool = False) -> Sequence[str]:
-    return seam.command(source, folder, slots=slots, one_chunk=one_chunk)
+def _ours(
+    source: Path, folder: Path, *, slots: int, one_chunk: bool = False, pass_through: bool = False
+) -> Sequence[str]:
+    return seam.command(source, folder, slots=slots, one_chunk=one_chunk, pass_through=pass_through)
 
 
 def _shaka_tracks(folder: Path) -> Mapping[str, Track]:
@@ -77,4 +82,5 @@ _READERS: Mapping[str, Callable[[Path], Mapping[str, Track]] | None] = {
     SHAKA_EDITED: _shaka_tracks,
     ONE_CHUNK: tracks.without_playlists,
     RAW: None,
+    PASSED: tracks.without_playlists,
 }
