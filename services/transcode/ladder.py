@@ -5,7 +5,16 @@ Nothing is ever scaled up. Steps are plain data: a new ladder is a new tuple.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from fractions import Fraction
+
+
+class Codec(StrEnum):
+    """Codecs of pictures."""
+
+    H264 = "h264"
+    HEVC = "hevc"
+    AV1 = "av1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from services.transcode.ladder import (
     IMAGE_SIZES_PX,
     LADDER,
     MAX_FRAME_RATE,
+    Codec,
     Step,
     fitting_steps,
 )
@@ -78,7 +79,10 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class RenditionSpec:
-    """One video rendition: H.264, square pixels, both sides even. Caps are those of its step."""
+    """One video rendition: square pixels, both sides even. Caps are those of its step.
+
+    `encoder` is libav's name for the encoder: pieces of one rendition fit each other only if all are of the same one.
+    """
 
     label: str
     width_px: int
@@ -86,6 +90,8 @@ class RenditionSpec:
     crf: int
     maxrate_bps: int
     bufsize_bits: int
+    codec: Codec = Codec.H264
+    encoder: str = "libx264"
 
 
 @dataclass(frozen=True, slots=True)

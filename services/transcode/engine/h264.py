@@ -1,27 +1,18 @@
-"""The little of H.264's byte stream that packaging needs: Annex B in, ISO samples and `avcC` out.
+"""The little of H.264's byte stream that packaging needs: Annex B in, samples and `avcC` out.
 
-Clauses are of ISO/IEC 14496-10 (Annex B, 7.3) and 14496-15 (5.3.3).
+Clauses are of ISO/IEC 14496-10 (7.3, 7.4.1.2.3) and 14496-15 (5.3.3).
 """
 
 import struct
 from collections.abc import Iterator
 
-_SPS, _PPS, _SEI, _AUD = 7, 8, 6, 9
-_START_CODE = b"\x00\x00\x01"
+from services.transcode.engine.annexb import behind_lengths, behind_start_codes, nal_units
+from services.transcode.engine.configuration import CodecConfiguration
+
+_SPS, _PPS, _AUD = 7, 8, 9
+_ANY_SLICE = bytes([_AUD, 0xF0])
+"""An access unit delimiter that promises nothing of the slices behind it."""
 _PROFILES_WITH_CHROMA_FORMAT = frozenset({100, 110, 122, 144})
-
-
-def nal_units(annex_b: bytes) -> Iterator[bytes]:
-    """The NAL units of a byte stream, without start codes and the zero bytes around them."""
-    start = annex_b.find(_START_CODE)
-    while start >= 0:
-        begin = start + len(_START_CODE)
-        start = annex_b.find(_START_CODE, begin)
-        unit = annex_b[begin : start if start >= 0 else len(annex_b)]
-        # A four-byte start code's first zero, or trailing zeros; a unit itself never ends in one (7.4.1).
-        unit = unit.rstrip(b"\x00")
-        if unit:
-            yield unit
 
 
 def to_sample(annex_b: bytes) -> bytes:
@@ -29,8 +20,19 @@ def to_sample(annex_b: bytes) -> bytes:
 
     Parameter sets and delimiters are left out: the first live in `avcC`, the second have no use in ISO files.
     """
-    units = (unit for unit in nal_units(annex_b) if unit[0] & 0x1F not in (_SPS, _PPS, _AUD))
-    return b"".join(struct.pack(">I", len(unit)) + unit for unit in units)
+    return behind_lengths(_pictures(annex_b))
+
+
+def to_access_unit(annex_b: bytes, parameter_sets: bytes, *, is_key: bool) -> bytes:
+    """One access unit as MPEG-TS has it: behind a delimiter, and behind the parameter sets where decoding may begin.
+
+    Args:
+        annex_b: what the encoder made.
+        parameter_sets: the encoder's Annex B extradata.
+        is_key: whether it is an IDR picture.
+    """
+    sets = (unit for unit in nal_units(parameter_sets) if unit[0] & 0x1F in (_SPS, _PPS)) if is_key else ()
+    return behind_start_codes((_ANY_SLICE, *sets, *_pictures(annex_b)))
 
 
 def avcc(parameter_sets: bytes) -> bytes:
@@ -50,3 +52,12 @@ def avcc(parameter_sets: bytes) -> bytes:
 def codecs(avcc_record: bytes) -> str:
     """The RFC 6381 name: `avc1.` and the profile, constraint and level bytes in hexadecimal."""
     return f"avc1.{avcc_record[1:4].hex()}"
+
+
+def configuration(avcc_record: bytes) -> CodecConfiguration:
+    """The configuration of a track whose parameter sets are in its `avcC` alone."""
+    return CodecConfiguration(b"avc1", b"avcC", avcc_record, codecs(avcc_record))
+
+
+def _pictures(annex_b: bytes) -> Iterator[bytes]:
+    return (unit for unit in nal_units(annex_b) if unit[0] & 0x1F not in (_SPS, _PPS, _AUD))
