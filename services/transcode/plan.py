@@ -12,7 +12,7 @@ at the same frames. Borders are counted in frames, not seconds, so that 29.97 an
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import ceil
 from typing import Any
 
@@ -21,13 +21,16 @@ from services.transcode.ladder import (
     AUDIO_MAX_CHANNELS,
     AUDIO_MAX_TRACKS,
     AUDIO_SAMPLE_RATE_HZ,
+    ENCODE_COST,
     GOP_S,
     GOPS_PER_SEGMENT,
     HIGH_FRAME_RATE_FACTOR,
     IMAGE_SIZES_PX,
     LADDER,
     MAX_FRAME_RATE,
+    SOFTWARE,
     Codec,
+    Packaging,
     Step,
     fitting_steps,
 )
@@ -91,12 +94,12 @@ class RenditionSpec:
     maxrate_bps: int
     bufsize_bits: int
     codec: Codec = Codec.H264
-    encoder: str = "libx264"
+    encoder: str = SOFTWARE[Codec.H264]
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkSpec:
-    """Encode frames [first_frame, end_frame) of the timeline in every rendition, as CMAF segments.
+    """Encode frames [first_frame, end_frame) of the timeline in every rendition, all of one codec, as segments.
 
     Chunks begin at borders of segments, and end there or with the timeline. `random_access` says that the source's
     pictures can be found by their time; where it is false, there is one chunk, the whole video.
@@ -111,11 +114,12 @@ class ChunkSpec:
     first_frame: int
     end_frame: int
     cost: int
+    packaging: Packaging = Packaging.CMAF
 
 
 @dataclass(frozen=True, slots=True)
 class AudioSpec:
-    """Encode one audio track: AAC-LC in CMAF, exactly as long as the video's timeline, cut at its borders.
+    """Encode one audio track: AAC-LC, exactly as long as the video's timeline, cut at its borders.
 
     Gaps and a missing end are filled with silence; what lies outside the timeline is dropped.
     """
@@ -128,6 +132,7 @@ class AudioSpec:
     language: str | None
     timeline: Timeline
     cost: int
+    packaging: Packaging = Packaging.CMAF
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,16 +196,23 @@ _ROUNDS = 2
 """Chunks a worker gets: with fewer, a slow one holds the others up at the end; with more, borders only cost."""
 
 
-def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet = Fleet()) -> tuple[TaskSpec, ...]:
+def plan(
+    source: SourceInfo,
+    *,
+    ladder: tuple[Step, ...] = LADDER,
+    fleet: Fleet = Fleet(),
+    packaging: Packaging = Packaging.CMAF,
+) -> tuple[TaskSpec, ...]:
     """Decides the tasks for one original, by what its bytes are: nobody's claim counts.
 
-    Video: `ChunkSpec`s in order of time, of each stretch the largest renditions first; an `AudioSpec` for each track of
-    sound; a `PosterSpec`. Image: one `ImageSpec`.
+    Video: `ChunkSpec`s codec by codec, of each in order of time, of each stretch the largest renditions first; an
+    `AudioSpec` for each track of sound; a `PosterSpec`. Image: one `ImageSpec`.
 
     Args:
         source: what the probe found.
         ladder: the steps to choose from.
         fleet: who will work.
+        packaging: of all segments.
 
     Raises:
         RejectedSource: NO_VIDEO_TRACK.
@@ -212,8 +224,8 @@ def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet 
         raise RejectedSource(RejectionReason.NO_VIDEO_TRACK, "the file has no picture")
     timeline = _timeline(source.video, source.duration_s)
     return (
-        *_chunk_specs(source.video, timeline, ladder, fleet),
-        *_audio_specs(source, timeline),
+        *_chunk_specs(source.video, timeline, ladder, fleet, packaging),
+        *_audio_specs(source, timeline, packaging),
         _poster_spec(source.video, timeline),
     )
 
@@ -299,14 +311,16 @@ def chunk_borders(timeline: Timeline, fleet: Fleet, key_frame_interval_s: Fracti
 
 
 def _chunk_specs(
-    video: VideoStreamInfo, timeline: Timeline, ladder: tuple[Step, ...], fleet: Fleet
+    video: VideoStreamInfo, timeline: Timeline, ladder: tuple[Step, ...], fleet: Fleet, packaging: Packaging
 ) -> tuple[ChunkSpec, ...]:
     renditions = _rendition_specs(video, timeline, ladder)
     borders: tuple[int, ...] = (0, timeline.frame_count)
     if video.random_access:
         borders = chunk_borders(timeline, fleet, video.key_frame_interval_s)
     chunks = tuple(pairwise(borders))
-    groups = _shared_out(renditions, fleet.video_slots // len(chunks))
+    shares = fleet.video_slots // len(chunks)
+    # A codec has tasks of its own: slow ones keep those of a quick one no longer than they must.
+    by_codec = [tuple(group) for _, group in groupby(renditions, key=lambda rendition: rendition.codec)]
     return tuple(
         ChunkSpec(
             label=_chunk_label(number, group, groups),
@@ -318,7 +332,10 @@ def _chunk_specs(
             first_frame=first_frame,
             end_frame=end_frame,
             cost=(end_frame - first_frame) * _frame_cost(video, group),
+            packaging=packaging,
         )
+        for of_codec in by_codec
+        for groups in (_shared_out(of_codec, shares),)
         for number, (first_frame, end_frame) in enumerate(chunks, start=1)
         for group in groups
     )
@@ -334,6 +351,8 @@ def _rendition_specs(video: VideoStreamInfo, timeline: Timeline, ladder: tuple[S
             crf=step.crf,
             maxrate_bps=int(step.maxrate_bps * caps_factor),
             bufsize_bits=int(step.bufsize_bits * caps_factor),
+            codec=step.codec,
+            encoder=step.encoder,
         )
         for step, width_px, height_px in fitting_steps(video.display_width_px, video.display_height_px, ladder)
     )
@@ -346,17 +365,20 @@ def _shared_out(renditions: tuple[RenditionSpec, ...], shares: int) -> tuple[tup
 
 
 def _chunk_label(number: int, group: tuple[RenditionSpec, ...], groups: tuple[tuple[RenditionSpec, ...], ...]) -> str:
-    name = f"video-{number:03}"
-    return name if len(groups) == 1 else f"{name}-{group[0].label}"
+    name, first = f"video-{number:03}", group[0]
+    if len(groups) > 1:
+        return f"{name}-{first.label}"
+    return name if first.codec is Codec.H264 else f"{name}-{first.codec}"
 
 
 def _frame_cost(video: VideoStreamInfo, group: tuple[RenditionSpec, ...]) -> int:
     # Measured shares: decoding a pixel costs about three tenths of encoding one.
     decoded_px = video.coded_width_px * video.coded_height_px * 3 // 10
-    return decoded_px + sum(rendition.width_px * rendition.height_px for rendition in group)
+    encoded_px = sum(one.width_px * one.height_px * ENCODE_COST[one.codec] for one in group)
+    return decoded_px + encoded_px
 
 
-def _audio_specs(source: SourceInfo, timeline: Timeline) -> tuple[AudioSpec, ...]:
+def _audio_specs(source: SourceInfo, timeline: Timeline, packaging: Packaging) -> tuple[AudioSpec, ...]:
     return tuple(
         AudioSpec(
             label="audio" if number == 1 else f"audio-{number}",
@@ -368,6 +390,7 @@ def _audio_specs(source: SourceInfo, timeline: Timeline) -> tuple[AudioSpec, ...
             timeline=timeline,
             # A second of stereo AAC takes about as long as half a megapixel of video.
             cost=max(1, round(timeline.duration_s * 500_000)),
+            packaging=packaging,
         )
         for number, track in enumerate(source.audio[:AUDIO_MAX_TRACKS], start=1)
     )

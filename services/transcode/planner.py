@@ -25,6 +25,7 @@ from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
+from services.transcode.ladder import LADDER, Packaging, Step
 from services.transcode.originals import Original, OriginalChanged, OriginalMissing, OriginalReader, RangeReader
 from services.transcode.patience import PATIENT, Patience
 from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, ImageSpec, PosterSpec, TaskSpec, plan, spec_to_json
@@ -129,6 +130,8 @@ class Planner:
         probe_slots: int,
         verification_slots: int,
         fleet: Fleet,
+        ladder: tuple[Step, ...] = LADDER,
+        packaging: Packaging = Packaging.CMAF,
         patience: Patience = PATIENT,
     ) -> None:
         """Wires the use case.
@@ -143,6 +146,8 @@ class Planner:
             verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
                 of their own, they keep no image waiting.
             fleet: who will encode.
+            ladder: the steps that videos get.
+            packaging: of their segments.
             patience: how long storage may be away before a probe gives up.
         """
         self._engine = engine
@@ -151,6 +156,8 @@ class Planner:
         self._plans = plans
         self._limits = limits
         self._fleet = fleet
+        self._ladder = ladder
+        self._packaging = packaging
         self._patience = patience
         self._probes = asyncio.Semaphore(probe_slots)
         self._verifications = asyncio.Semaphore(verification_slots)
@@ -211,7 +218,10 @@ class Planner:
         """What the original is, and what becomes of it."""
         await self._tried(self._verify, uploaded)
         source = await self._tried(self._probe, uploaded)
-        return source, _planned(source, self._fleet)
+        with spans.TRACER.start_as_current_span("plan") as span:
+            specs = plan(source, ladder=self._ladder, fleet=self._fleet, packaging=self._packaging)
+            span.set_attribute(semconv.TASK_COUNT, len(specs))
+        return source, _recorded(specs)
 
     async def _tried(self, reading: Callable[[Uploaded], Awaitable[_T]], uploaded: Uploaded) -> _T:
         """What reading the original gave; a try that failed for no lasting reason is made again."""
@@ -265,14 +275,11 @@ def _attributes(uploaded: Uploaded) -> dict[str, str | int]:
     return {semconv.MEDIA_ID: uploaded.media_id, semconv.MEDIA_SIZE_BYTES: uploaded.original.size_bytes}
 
 
-def _planned(source: SourceInfo, fleet: Fleet) -> tuple[PlannedTask, ...]:
-    with spans.TRACER.start_as_current_span("plan") as span:
-        specs = plan(source, fleet=fleet)
-        span.set_attribute(semconv.TASK_COUNT, len(specs))
-        return tuple(
-            PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share)
-            for spec, share in zip(specs, cost_shares(specs), strict=True)
-        )
+def _recorded(specs: Sequence[TaskSpec]) -> tuple[PlannedTask, ...]:
+    return tuple(
+        PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share)
+        for spec, share in zip(specs, cost_shares(specs), strict=True)
+    )
 
 
 def lane_of(spec: TaskSpec) -> str:
