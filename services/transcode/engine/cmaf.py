@@ -31,6 +31,31 @@ class Sample:
     is_sync: bool
 
 
+class CmafSegments:
+    """Makes segments of CMAF."""
+
+    suffix = ".m4s"
+
+    def segment(
+        self, number: int, decode_ticks: int, samples: Sequence[Sample], *, keyframe_apart: bool
+    ) -> tuple[bytes, int]:
+        """One segment, and the length of its first chunk where that holds the key frame alone, or 0.
+
+        Args:
+            number: counts the track's segments from 0.
+            decode_ticks: decode time of the first sample, from the track's start.
+            samples: in decode order; at least one.
+            keyframe_apart: whether the first sample shall be a playable part of its own.
+        """
+        groups = [samples[:1], samples[1:]] if keyframe_apart else [samples]
+        chunks = []
+        for sequence_number, group in enumerate(groups, start=number * len(groups) + 1):
+            if group:
+                chunks.append(chunk(sequence_number, decode_ticks, group))
+                decode_ticks += sum(sample.duration for sample in group)
+        return b"".join(chunks), len(chunks[0]) if keyframe_apart else 0
+
+
 def video_init(
     width_px: int, height_px: int, configuration: CodecConfiguration, timescale: int, delay_ticks: int
 ) -> bytes:

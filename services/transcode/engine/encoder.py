@@ -94,10 +94,16 @@ class VideoEncoder:
         Raises:
             RuntimeError: it is a key frame whose parameter sets are not those of the first one.
         """
-        data = bytes(packet)
-        if packet.is_keyframe:
-            self._check(data)
-        return self._format.to_sample(data)
+        return self._format.to_sample(self._checked(packet))
+
+    def to_access_unit(self, packet: "Packet[VideoStream]") -> bytes:
+        """A packet of H.264 as MPEG-TS has it.
+
+        Raises:
+            RuntimeError: as `to_sample`.
+        """
+        data = self._checked(packet)
+        return h264.to_access_unit(data, self._parameter_sets or b"", is_key=packet.is_keyframe)
 
     @property
     def configuration(self) -> CodecConfiguration:
@@ -105,11 +111,14 @@ class VideoEncoder:
         assert self._parameter_sets is not None, "before the first sample"
         return self._format.configuration(self._parameter_sets)
 
-    def _check(self, key_frame: bytes) -> None:
-        found = self._format.parameter_sets(self._context.extradata or b"", key_frame)
-        if self._parameter_sets not in {None, found}:
-            raise RuntimeError("the parameter sets changed within a rendition")
-        self._parameter_sets = found
+    def _checked(self, packet: "Packet[VideoStream]") -> bytes:
+        data = bytes(packet)
+        if packet.is_keyframe:
+            found = self._format.parameter_sets(self._context.extradata or b"", data)
+            if self._parameter_sets not in {None, found}:
+                raise RuntimeError("the parameter sets changed within a rendition")
+            self._parameter_sets = found
+        return data
 
 
 def _opened(settings: EncoderSettings, spec: RenditionSpec, timeline: Timeline, threads: int) -> VideoCodecContext:

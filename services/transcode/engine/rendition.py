@@ -6,12 +6,13 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.transcode.engine import cmaf
+from services.transcode.engine import cmaf, mpegts
 from services.transcode.engine.channel import Reporter
 from services.transcode.engine.encoder import VideoEncoder
 from services.transcode.engine.outcome import TrackOutcome
 from services.transcode.engine.track import Position, TrackWriter
-from services.transcode.plan import RenditionSpec, Timeline
+from services.transcode.ladder import Packaging
+from services.transcode.plan import ChunkSpec, RenditionSpec
 
 _MIN_TIMESCALE = 10_000
 
@@ -19,12 +20,11 @@ _MIN_TIMESCALE = 10_000
 class Rendition:
     """Encoder and writer of one rendition. Its artifacts lie in a folder that is named for it."""
 
-    def __init__(
-        self, spec: RenditionSpec, timeline: Timeline, first_frame: int, threads: int, reporter: Reporter
-    ) -> None:
+    def __init__(self, spec: RenditionSpec, chunk: ChunkSpec, threads: int, reporter: Reporter) -> None:
         self._spec = spec
-        self._timeline = timeline
-        self._first_frame = first_frame
+        self._timeline = timeline = chunk.timeline
+        self._first_frame = first_frame = chunk.first_frame
+        self._packaging = chunk.packaging
         self._encoder = VideoEncoder(spec, timeline, threads)
         # A frame lasts a whole number of ticks; a fine clock costs nothing.
         rate = timeline.frame_rate
@@ -72,9 +72,11 @@ class Rendition:
         if not self._pending:
             return
         ticks = self._frame_ticks
+        is_ts = self._packaging is Packaging.TS
+        packaged = self._encoder.to_access_unit if is_ts else self._encoder.to_sample
         samples = [
             cmaf.Sample(
-                data=self._encoder.to_sample(packet),
+                data=packaged(packet),
                 duration=ticks,
                 composition_offset=(cast(int, packet.pts) + self._encoder.reorder_frames - decoded) * ticks,
                 is_sync=packet.is_keyframe,
@@ -89,16 +91,25 @@ class Rendition:
 
     def _opened_writer(self) -> TrackWriter:
         spec = self._spec
+        folder = f"{spec.label}/"
+        position = Position(
+            self._first_frame // self._timeline.segment_frames, self._first_frame * self._frame_ticks
+        )
         # Decode times begin with the timeline, so pictures are shown this much later than they are decoded; the edit
         # list in the initialisation segment takes it back. The same in every chunk, however short.
         delay_ticks = self._encoder.reorder_frames * self._frame_ticks
-        return TrackWriter(
-            self._reporter,
-            "video/mp4",
-            self._timescale,
-            cmaf.video_init(spec.width_px, spec.height_px, self._encoder.configuration, self._timescale, delay_ticks),
-            folder=f"{spec.label}/",
-            position=Position(
-                self._first_frame // self._timeline.segment_frames, self._first_frame * self._frame_ticks
-            ),
+        if self._packaging is Packaging.TS:
+            segments = mpegts.TsSegments("h264", self._timescale, delay_ticks)
+            return TrackWriter(
+                self._reporter,
+                mpegts.CONTENT_TYPE,
+                self._timescale,
+                b"",
+                folder=folder,
+                position=position,
+                packaging=segments,
+            )
+        init = cmaf.video_init(
+            spec.width_px, spec.height_px, self._encoder.configuration, self._timescale, delay_ticks
         )
+        return TrackWriter(self._reporter, "video/mp4", self._timescale, init, folder=folder, position=position)
