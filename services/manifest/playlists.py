@@ -1,7 +1,8 @@
 """HLS playlists, rendered from recorded facts. Pure: the same publication gives the same bytes, always.
 
-By RFC 8216 and Apple's HLS authoring rules (their numbers in comments): fMP4 with an initialisation section, demuxed
-sound, one target duration over all tracks, everything relative, so that a playlist means the same at every edge.
+By RFC 8216 and Apple's HLS authoring rules (their numbers in comments): fMP4 with an initialisation section or MPEG-TS
+without, demuxed sound, one target duration over all tracks, everything relative, so that a playlist means the same at
+every edge.
 """
 
 import posixpath
@@ -22,6 +23,8 @@ unknown: a picture that is good at once on most networks, on which a player then
 
 _VERSION: Final = 7
 """EXT-X-MAP outside I-frame playlists needs 6; Apple's tools ask for 7 with fMP4."""
+_VERSION_WITHOUT_MAP: Final = 4
+"""Byte ranges and EXT-X-I-FRAMES-ONLY need it, and players that know MPEG-TS alone may know no higher one."""
 _AUDIO_GROUP: Final = "audio"
 _DURATION_DIGITS: Final = 6
 _SAFE_URI = re.compile(r"[A-Za-z0-9._~/-]+")
@@ -110,15 +113,15 @@ def extinf_s(track: Track) -> tuple[str, ...]:
 
 
 def _media(track: Track, target_s: int) -> bytes:
-    lines = [*_head(target_s), f'#EXT-X-MAP:URI="{_name(track.init_s3_key)}"']
+    lines = [*_head(track, target_s), *_map(track)]
     for duration_s, segment in zip(extinf_s(track), track.segments, strict=True):
         lines += [f"#EXTINF:{duration_s},", _from_playlist(track, segment)]
     return _text([*lines, "#EXT-X-ENDLIST"])
 
 
 def _key_frames(track: Track, target_s: int) -> bytes:
-    """The I-frame playlist: of each segment the leading chunk, a key frame that can be decoded alone (Apple 6.1)."""
-    lines = [*_head(target_s), "#EXT-X-I-FRAMES-ONLY", f'#EXT-X-MAP:URI="{_name(track.init_s3_key)}"']
+    """The I-frame playlist: of each segment the leading part, a key frame that can be decoded alone (Apple 6.1)."""
+    lines = [*_head(track, target_s), "#EXT-X-I-FRAMES-ONLY", *_map(track)]
     for duration_s, segment in zip(extinf_s(track), track.segments, strict=True):
         lines += [
             f"#EXTINF:{duration_s},",
@@ -128,10 +131,10 @@ def _key_frames(track: Track, target_s: int) -> bytes:
     return _text([*lines, "#EXT-X-ENDLIST"])
 
 
-def _head(target_s: int) -> list[str]:
+def _head(track: Track, target_s: int) -> list[str]:
     return [
         "#EXTM3U",
-        f"#EXT-X-VERSION:{_VERSION}",
+        f"#EXT-X-VERSION:{_version([track])}",
         f"#EXT-X-TARGETDURATION:{target_s}",
         "#EXT-X-MEDIA-SEQUENCE:0",
         "#EXT-X-PLAYLIST-TYPE:VOD",
@@ -139,12 +142,20 @@ def _head(target_s: int) -> list[str]:
     ]
 
 
+def _version(tracks: Sequence[Track]) -> int:
+    return _VERSION if any(track.init_s3_key for track in tracks) else _VERSION_WITHOUT_MAP
+
+
+def _map(track: Track) -> list[str]:
+    return [f'#EXT-X-MAP:URI="{_name(track.init_s3_key)}"'] if track.init_s3_key else []
+
+
 def _multivariant(
     tracks: Sequence[Track], target_s: int, media_uris: dict[str, str], key_frame_uris: dict[str, str]
 ) -> bytes:
     pictures = _start_first([track for track in tracks if track.is_picture], _sound_bps(tracks, "average_bps"))
     sounds = [track for track in tracks if not track.is_picture]
-    lines = ["#EXTM3U", f"#EXT-X-VERSION:{_VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{_version(tracks)}", "#EXT-X-INDEPENDENT-SEGMENTS"]
     lines += [_audio(sounds, number, media_uris[track.label]) for number, track in enumerate(sounds)]
     for track in pictures:
         lines += [_variant(track, sounds), media_uris[track.label]]
@@ -226,11 +237,24 @@ def _key_frame_rates_bps(track: Track, target_s: int) -> Iterator[Fraction]:
 
 
 def _start_first(pictures: Sequence[Track], sound_bps: int) -> list[Track]:
-    """From the highest bit rate down, but the one to start with first: the best within `START_AVERAGE_BPS`."""
-    descending = sorted(pictures, key=lambda track: (-track.average_bps, -track.height_px, track.label))
-    fitting = [track for track in descending if track.average_bps + sound_bps <= START_AVERAGE_BPS]
-    start = fitting[0] if fitting else descending[-1]
+    """Codec by codec in plan order, from the highest bit rate down, but the one to start with first.
+
+    That is the best within `START_AVERAGE_BPS` of the first codec, which every player knows.
+    """
+    codecs = list(dict.fromkeys(_codec(track) for track in pictures))
+    descending = sorted(
+        pictures,
+        key=lambda track: (codecs.index(_codec(track)), -track.average_bps, -track.height_px, track.label),
+    )
+    known = [track for track in descending if _codec(track) == codecs[0]]
+    fitting = [track for track in known if track.average_bps + sound_bps <= START_AVERAGE_BPS]
+    start = fitting[0] if fitting else known[-1]
     return [start, *(track for track in descending if track is not start)]
+
+
+def _codec(track: Track) -> str:
+    """The codec without its profile: what RFC 6381 has before the first dot."""
+    return track.codecs.partition(".")[0]
 
 
 def _sound_bps(tracks: Sequence[Track], field: str) -> int:
@@ -246,12 +270,12 @@ def _has_key_frames(track: Track) -> bool:
 
 
 def _beside(track: Track, name: str) -> str:
-    return f"{track.init_s3_key.rpartition('/')[0]}/{name}"
+    return f"{track.folder}/{name}"
 
 
 def _from_playlist(track: Track, segment: Segment) -> str:
-    """A segment's path as its playlist names it, which lies beside the initialisation section."""
-    return posixpath.relpath(segment.s3_key, posixpath.dirname(track.init_s3_key))
+    """A segment's path as its playlist names it, which lies in the track's folder."""
+    return posixpath.relpath(segment.s3_key, track.folder)
 
 
 def _name(s3_key: str) -> str:
@@ -271,12 +295,11 @@ def _check(publication: Publication) -> None:
     if not any(track.is_picture for track in publication.tracks):
         raise ValueError("a video without a picture track")
     for track in publication.tracks:
-        folder = track.init_s3_key.rpartition("/")[0]
         if not track.segments or track.timescale <= 0:
             raise ValueError(f"track {track.label} has no segments or no time scale")
-        if not folder.startswith(f"{publication.delivery_prefix}/"):
+        if not track.folder.startswith(f"{publication.delivery_prefix}/"):
             raise ValueError(f"track {track.label} lies outside its media's prefix")
-        for key in (track.init_s3_key, *(segment.s3_key for segment in track.segments)):
+        for key in (*filter(None, [track.init_s3_key]), *(segment.s3_key for segment in track.segments)):
             if not key.startswith(f"{publication.delivery_prefix}/") or not _SAFE_URI.fullmatch(key) or ".." in key:
                 raise ValueError(f"track {track.label} names an object that its playlist cannot: {key!r}")
         if any(segment.duration_ticks <= 0 for segment in track.segments):

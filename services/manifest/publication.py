@@ -36,8 +36,8 @@ class Track:
 
     Attributes:
         label: step of the ladder, or `audio`; unique within the generation.
-        init_s3_key: key of the initialisation section; the track's playlist is written beside it.
-        init_size_bytes: of the object.
+        init_s3_key: key of the initialisation section; empty for MPEG-TS, which has none.
+        init_size_bytes: of the object; 0 where there is none.
         segments: in play order.
         timescale: ticks a second.
         codecs: RFC 6381.
@@ -63,6 +63,11 @@ class Track:
     average_bps: int
     peak_bps: int
     language: str
+
+    @property
+    def folder(self) -> str:
+        """Where the track's playlists are written: beside its initialisation section, or else its first segment."""
+        return (self.init_s3_key or self.segments[0].s3_key).rpartition("/")[0]
 
     @property
     def is_picture(self) -> bool:
@@ -105,6 +110,6 @@ class Publication:
     @property
     def objects(self) -> dict[str, int]:
         """Size in bytes of every object that was recorded, by key; playlists are not among them."""
-        sizes = {track.init_s3_key: track.init_size_bytes for track in self.tracks}
+        sizes = {track.init_s3_key: track.init_size_bytes for track in self.tracks if track.init_s3_key}
         sizes |= {segment.s3_key: segment.size_bytes for track in self.tracks for segment in track.segments}
         return sizes | {still.s3_key: still.size_bytes for still in self.stills}

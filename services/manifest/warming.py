@@ -22,6 +22,6 @@ def keys_to_warm(publication: Publication, playlists: Playlists | None) -> tuple
     """
     keys = [playlist.s3_key for playlist in reversed(playlists.in_order)] if playlists else []
     for track in publication.tracks:
-        keys += [track.init_s3_key, track.segments[0].s3_key]
+        keys += [*filter(None, [track.init_s3_key]), track.segments[0].s3_key]
     keys += [still.s3_key for still in publication.stills]
     return tuple(dict.fromkeys(keys))

@@ -243,7 +243,8 @@ def result(value: media_pb2.TaskResult) -> Result:
 
 
 def _track_keys(track: media_pb2.Track) -> Iterator[str]:
-    yield track.init_s3_key
+    if track.init_s3_key:
+        yield track.init_s3_key
     yield from (segment.s3_key for segment in track.segments)
 
 

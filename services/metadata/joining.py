@@ -15,7 +15,7 @@ _ALIKE: Final = ("init_sha256", "timescale", "codecs", "width_px", "height_px", 
 def joined(results: Sequence[media_pb2.TaskResult]) -> list[media_pb2.Track]:
     """The tracks that the pieces of a generation make, in order of their first pieces.
 
-    The initialisation section is that of the first piece; all are the same bytes.
+    The initialisation section is that of the first piece; all are the same bytes, or there is none (MPEG-TS).
 
     Args:
         results: of all tasks, in plan order, which is that of time.

@@ -41,6 +41,8 @@ async def serve(stop: asyncio.Event) -> None:
             verification_slots=settings.transcode_verification_slots,
             fleet=settings.fleet,
             pass_through=settings.transcode_pass_through,
+            ladder=settings.ladder,
+            packaging=settings.transcode_packaging,
         )
         worker = Worker(
             engine=engine,
@@ -57,7 +59,9 @@ async def serve(stop: asyncio.Event) -> None:
             ),
         )
         consumer = Consumer(planner, worker)
-        add_servicer = partial(add_TranscodeServiceServicer_to_server, TranscodeServicer(slots, settings.probe_limits))
+        add_servicer = partial(
+            add_TranscodeServiceServicer_to_server, TranscodeServicer(slots, settings.probe_limits, settings.ladder)
+        )
         consume = partial(broker.consume, stop=stop, drain=settings.grace)
         async with (
             grpc_server.serving(settings.transcode_listen, [(SERVICE_NAME, add_servicer)]),

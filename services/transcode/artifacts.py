@@ -125,7 +125,8 @@ def _named(outcome: Outcome) -> Iterator[tuple[str, int | None]]:
             for piece in outcome.pieces:
                 yield from _named(piece.track)
         case TrackOutcome():
-            yield outcome.init_name, None
+            if outcome.init_name:
+                yield outcome.init_name, None
             yield from ((segment.name, segment.size_bytes) for segment in outcome.segments)
         case _:
             yield from ((image.name, image.size_bytes) for image in outcome.images)

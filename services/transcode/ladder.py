@@ -4,8 +4,29 @@ A step names the SHORTER side of the picture, so portrait video gets the same la
 Nothing is ever scaled up. Steps are plain data: a new ladder is a new tuple.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from fractions import Fraction
+
+
+class Codec(StrEnum):
+    """Codecs of pictures. Every player of ours knows H.264; the others spare bits for those that know them too."""
+
+    H264 = "h264"
+    HEVC = "hevc"
+    AV1 = "av1"
+
+
+class Packaging(StrEnum):
+    """What segments are: fragmented MP4, or MPEG-TS for players from before 2016."""
+
+    CMAF = "cmaf"
+    TS = "ts"
+
+
+SOFTWARE: Mapping[Codec, str] = {Codec.H264: "libx264", Codec.HEVC: "libx265", Codec.AV1: "libsvtav1"}
+"""libav's names of the encoders that every worker has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +36,12 @@ class Step:
     Attributes:
         label: its name in paths, the database and playlists.
         shorter_side_px: even.
-        crf: the quality aimed at, x264's constant rate factor; content that needs less than the cap gets
+        crf: the quality aimed at, the encoder's constant rate factor; content that needs less than the cap gets
             less.
         maxrate_bps: the cap that the quality yields to (VBV), for up to 30 frames a second.
         bufsize_bits: the VBV buffer.
+        codec: of the pictures.
+        encoder: libav's name for the encoder. One for all chunks of a rendition: what two encoders make never joins.
     """
 
     label: str
@@ -26,13 +49,21 @@ class Step:
     crf: int
     maxrate_bps: int
     bufsize_bits: int
+    codec: Codec = Codec.H264
+    encoder: str = SOFTWARE[Codec.H264]
 
 
-def _step(shorter_side_px: int, crf: int, maxrate_bps: int) -> Step:
+def _step(shorter_side_px: int, crf: int, maxrate_bps: int, codec: Codec = Codec.H264) -> Step:
     # A buffer of one and a half seconds at the cap: a 4 s segment then peaks at no more than 1.375 x the
     # cap, well inside Apple's "peak ≤ 200 % of average" (HLS authoring 1.30), yet an IDR frame has room
     # to be good.
-    return Step(f"{shorter_side_px}p", shorter_side_px, crf, maxrate_bps, maxrate_bps * 3 // 2)
+    label = _label(shorter_side_px, codec)
+    return Step(label, shorter_side_px, crf, maxrate_bps, maxrate_bps * 3 // 2, codec, SOFTWARE[codec])
+
+
+def _label(shorter_side_px: int, codec: Codec) -> str:
+    """Unique among all ladders: H.264 has the plain name, since it is what every video has."""
+    return f"{shorter_side_px}p" if codec is Codec.H264 else f"{shorter_side_px}p-{codec}"
 
 
 LADDER: tuple[Step, ...] = (
@@ -45,6 +76,38 @@ LADDER: tuple[Step, ...] = (
     _step(480, 19, 1_400_000),
     _step(360, 18, 800_000),
 )
+
+HEVC_LADDER: tuple[Step, ...] = (
+    # @HEVC@
+    _step(1080, 24, 5_000_000, Codec.HEVC),
+    _step(720, 22, 2_800_000, Codec.HEVC),
+    _step(480, 22, 1_400_000, Codec.HEVC),
+    _step(360, 21, 800_000, Codec.HEVC),
+)
+
+AV1_LADDER: tuple[Step, ...] = (
+    # @AV1@
+    _step(1080, 30, 5_000_000, Codec.AV1),
+    _step(720, 28, 2_800_000, Codec.AV1),
+    _step(480, 28, 1_400_000, Codec.AV1),
+    _step(360, 26, 800_000, Codec.AV1),
+)
+
+LADDERS: Mapping[Codec, tuple[Step, ...]] = {Codec.H264: LADDER, Codec.HEVC: HEVC_LADDER, Codec.AV1: AV1_LADDER}
+
+ENCODE_COST: Mapping[Codec, int] = {Codec.H264: 1, Codec.HEVC: 4, Codec.AV1: 3}
+"""Processor time for a picture, in that of H.264 (measured, 480p to 1080p)."""
+
+
+def ladder_of(codecs: Iterable[Codec], encoders: Mapping[Codec, str] = SOFTWARE) -> tuple[Step, ...]:
+    """The steps of several codecs, those of the first codec first.
+
+    Args:
+        codecs: each once.
+        encoders: which encoder each codec has.
+    """
+    return tuple(replace(step, encoder=encoders[codec]) for codec in codecs for step in LADDERS[codec])
+
 
 HIGH_FRAME_RATE_FACTOR = Fraction(3, 2)
 """Caps grow by this above 30 frames a second: twice the frames, but half the motion between them."""
@@ -79,11 +142,11 @@ IMAGE_SIZES_PX: tuple[int, ...] = (1200, 600, 150)
 def fitting_steps(
     display_width_px: int, display_height_px: int, ladder: tuple[Step, ...] = LADDER
 ) -> tuple[tuple[Step, int, int], ...]:
-    """The steps that a picture fills, largest first, each with the width and height it gets.
+    """The steps that a picture fills, codec by codec, largest first, each with the width and height it gets.
 
     Both sides are even (4:2:0 chroma), the aspect ratio is kept to the nearest even pixel, no side
     exceeds the source's. A source below the lowest step gets one rendition at its own size, named for
-    its shorter side.
+    its shorter side, in the first codec alone: so small a one has nothing to spare.
 
     Args:
         display_width_px: square pixels, rotation applied, at least 2.
@@ -91,11 +154,12 @@ def fitting_steps(
         ladder: steps, in any order.
     """
     shorter_px = min(display_width_px, display_height_px)
-    steps = sorted(ladder, key=lambda step: -step.shorter_side_px)
+    codecs = list(dict.fromkeys(step.codec for step in ladder))
+    steps = sorted(ladder, key=lambda step: (codecs.index(step.codec), -step.shorter_side_px))
     fitting = [step for step in steps if step.shorter_side_px <= shorter_px]
     if not fitting:
-        lowest = steps[-1]
-        own = Step(f"{shorter_px}p", shorter_px // 2 * 2, lowest.crf, lowest.maxrate_bps, lowest.bufsize_bits)
+        lowest = min((step for step in steps if step.codec is codecs[0]), key=lambda step: step.shorter_side_px)
+        own = replace(lowest, label=_label(shorter_px, lowest.codec), shorter_side_px=shorter_px // 2 * 2)
         return ((own, display_width_px // 2 * 2, display_height_px // 2 * 2),)
     return tuple((step, *_scaled(display_width_px, display_height_px, step)) for step in fitting)
 

@@ -131,12 +131,12 @@ def result_to_pb(result: Result) -> media_pb2.TaskResult:
 
 
 def _track_to_pb(result: Result, outcome: TrackOutcome, label: str) -> media_pb2.Track:
-    init = result.stored[outcome.init_name]
+    init = result.stored[outcome.init_name] if outcome.init_name else None
     return media_pb2.Track(
         label=label,
-        init_s3_key=init.s3_key,
-        init_size_bytes=init.size_bytes,
-        init_sha256=init.sha256,
+        init_s3_key=init.s3_key if init else "",
+        init_size_bytes=init.size_bytes if init else 0,
+        init_sha256=init.sha256 if init else b"",
         segments=[_segment_to_pb(segment, result.stored[segment.name]) for segment in outcome.segments],
         timescale=outcome.timescale,
         codecs=outcome.codecs,

@@ -12,7 +12,7 @@ at the same frames. Borders are counted in frames, not seconds, so that 29.97 an
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import ceil
 from typing import Any
 
@@ -21,12 +21,16 @@ from services.transcode.ladder import (
     AUDIO_MAX_CHANNELS,
     AUDIO_MAX_TRACKS,
     AUDIO_SAMPLE_RATE_HZ,
+    ENCODE_COST,
     GOP_S,
     GOPS_PER_SEGMENT,
     HIGH_FRAME_RATE_FACTOR,
     IMAGE_SIZES_PX,
     LADDER,
     MAX_FRAME_RATE,
+    SOFTWARE,
+    Codec,
+    Packaging,
     Step,
     fitting_steps,
 )
@@ -79,7 +83,10 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class RenditionSpec:
-    """One video rendition: H.264, square pixels, both sides even. Caps are those of its step."""
+    """One video rendition: square pixels, both sides even. Caps are those of its step.
+
+    `encoder` is libav's name for the encoder: pieces of one rendition fit each other only if all are of the same one.
+    """
 
     label: str
     width_px: int
@@ -87,11 +94,13 @@ class RenditionSpec:
     crf: int
     maxrate_bps: int
     bufsize_bits: int
+    codec: Codec = Codec.H264
+    encoder: str = SOFTWARE[Codec.H264]
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkSpec:
-    """Encode frames [first_frame, end_frame) of the timeline in every rendition, as CMAF segments.
+    """Encode frames [first_frame, end_frame) of the timeline in every rendition, all of one codec, as segments.
 
     Chunks begin at borders of segments, and end there or with the timeline. `random_access` says that the source's
     pictures can be found by their time; where it is false, there is one chunk, the whole video.
@@ -106,6 +115,7 @@ class ChunkSpec:
     first_frame: int
     end_frame: int
     cost: int
+    packaging: Packaging = Packaging.CMAF
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +134,7 @@ class PassThroughSpec:
 
 @dataclass(frozen=True, slots=True)
 class AudioSpec:
-    """Encode one audio track: AAC-LC in CMAF, exactly as long as the video's timeline, cut at its borders.
+    """Encode one audio track: AAC-LC, exactly as long as the video's timeline, cut at its borders.
 
     Gaps and a missing end are filled with silence; what lies outside the timeline is dropped.
     """
@@ -137,6 +147,7 @@ class AudioSpec:
     language: str | None
     timeline: Timeline
     cost: int
+    packaging: Packaging = Packaging.CMAF
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,18 +213,24 @@ _ROUNDS = 2
 
 
 def plan(
-    source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet = Fleet(), pass_through: bool = True
+    source: SourceInfo,
+    *,
+    ladder: tuple[Step, ...] = LADDER,
+    fleet: Fleet = Fleet(),
+    packaging: Packaging = Packaging.CMAF,
+    pass_through: bool = True,
 ) -> tuple[TaskSpec, ...]:
     """Decides the tasks for one original, by what its bytes are: nobody's claim counts.
 
-    Video: a `PassThroughSpec`, where the original already is its largest rendition; `ChunkSpec`s for the others in
-    order of time, of each stretch the largest renditions first; an `AudioSpec` for each track of sound; a `PosterSpec`.
-    Image: one `ImageSpec`.
+    Video: a `PassThroughSpec`, where the original already is its largest rendition; `ChunkSpec`s codec by codec, of
+    each in order of time, of each stretch the largest renditions first; an `AudioSpec` for each track of sound; a
+    `PosterSpec`. Image: one `ImageSpec`.
 
     Args:
         source: what the probe found.
         ladder: the steps to choose from.
         fleet: who will work.
+        packaging: of all segments.
         pass_through: whether packets of the original may be published.
 
     Raises:
@@ -227,13 +244,13 @@ def plan(
     timeline = _timeline(source.video, source.duration_s)
     renditions = _rendition_specs(source.video, timeline, ladder)
     passed: tuple[PassThroughSpec, ...] = ()
-    if pass_through and _passes(source.video, timeline, renditions[0]):
+    if pass_through and packaging is Packaging.CMAF and _passes(source.video, timeline, renditions[0]):
         timeline = _on_grid_of(source.video, timeline)
         passed = (_pass_through_spec(source.video, timeline, renditions[0]),)
     return (
         *passed,
-        *_chunk_specs(source.video, timeline, renditions[len(passed) :], fleet),
-        *_audio_specs(source, timeline),
+        *_chunk_specs(source.video, timeline, renditions[len(passed) :], fleet, packaging),
+        *_audio_specs(source, timeline, packaging),
         _poster_spec(source.video, timeline),
     )
 
@@ -319,13 +336,17 @@ def chunk_borders(timeline: Timeline, fleet: Fleet, key_frame_interval_s: Fracti
 
 
 def _passes(video: VideoStreamInfo, timeline: Timeline, rendition: RenditionSpec) -> bool:
-    return video.frame_count == timeline.frame_count and passes(
-        video,
-        timeline.frame_rate,
-        width_px=rendition.width_px,
-        height_px=rendition.height_px,
-        maxrate_bps=rendition.maxrate_bps,
-        bufsize_bits=rendition.bufsize_bits,
+    return (
+        rendition.codec is Codec.H264
+        and video.frame_count == timeline.frame_count
+        and passes(
+            video,
+            timeline.frame_rate,
+            width_px=rendition.width_px,
+            height_px=rendition.height_px,
+            maxrate_bps=rendition.maxrate_bps,
+            bufsize_bits=rendition.bufsize_bits,
+        )
     )
 
 
@@ -348,7 +369,11 @@ def _pass_through_spec(video: VideoStreamInfo, timeline: Timeline, rendition: Re
 
 
 def _chunk_specs(
-    video: VideoStreamInfo, timeline: Timeline, renditions: tuple[RenditionSpec, ...], fleet: Fleet
+    video: VideoStreamInfo,
+    timeline: Timeline,
+    renditions: tuple[RenditionSpec, ...],
+    fleet: Fleet,
+    packaging: Packaging,
 ) -> tuple[ChunkSpec, ...]:
     if not renditions:
         return ()
@@ -356,7 +381,9 @@ def _chunk_specs(
     if video.random_access:
         borders = chunk_borders(timeline, fleet, video.key_frame_interval_s)
     chunks = tuple(pairwise(borders))
-    groups = _shared_out(renditions, fleet.video_slots // len(chunks))
+    shares = fleet.video_slots // len(chunks)
+    # A codec has tasks of its own: slow ones keep those of a quick one no longer than they must.
+    by_codec = [tuple(group) for _, group in groupby(renditions, key=lambda rendition: rendition.codec)]
     return tuple(
         ChunkSpec(
             label=_chunk_label(number, group, groups),
@@ -368,7 +395,10 @@ def _chunk_specs(
             first_frame=first_frame,
             end_frame=end_frame,
             cost=(end_frame - first_frame) * _frame_cost(video, group),
+            packaging=packaging,
         )
+        for of_codec in by_codec
+        for groups in (_shared_out(of_codec, shares),)
         for number, (first_frame, end_frame) in enumerate(chunks, start=1)
         for group in groups
     )
@@ -384,6 +414,8 @@ def _rendition_specs(video: VideoStreamInfo, timeline: Timeline, ladder: tuple[S
             crf=step.crf,
             maxrate_bps=int(step.maxrate_bps * caps_factor),
             bufsize_bits=int(step.bufsize_bits * caps_factor),
+            codec=step.codec,
+            encoder=step.encoder,
         )
         for step, width_px, height_px in fitting_steps(video.display_width_px, video.display_height_px, ladder)
     )
@@ -396,17 +428,20 @@ def _shared_out(renditions: tuple[RenditionSpec, ...], shares: int) -> tuple[tup
 
 
 def _chunk_label(number: int, group: tuple[RenditionSpec, ...], groups: tuple[tuple[RenditionSpec, ...], ...]) -> str:
-    name = f"video-{number:03}"
-    return name if len(groups) == 1 else f"{name}-{group[0].label}"
+    name, first = f"video-{number:03}", group[0]
+    if len(groups) > 1:
+        return f"{name}-{first.label}"
+    return name if first.codec is Codec.H264 else f"{name}-{first.codec}"
 
 
 def _frame_cost(video: VideoStreamInfo, group: tuple[RenditionSpec, ...]) -> int:
     # Measured shares: decoding a pixel costs about three tenths of encoding one.
     decoded_px = video.coded_width_px * video.coded_height_px * 3 // 10
-    return decoded_px + sum(rendition.width_px * rendition.height_px for rendition in group)
+    encoded_px = sum(one.width_px * one.height_px * ENCODE_COST[one.codec] for one in group)
+    return decoded_px + encoded_px
 
 
-def _audio_specs(source: SourceInfo, timeline: Timeline) -> tuple[AudioSpec, ...]:
+def _audio_specs(source: SourceInfo, timeline: Timeline, packaging: Packaging) -> tuple[AudioSpec, ...]:
     return tuple(
         AudioSpec(
             label="audio" if number == 1 else f"audio-{number}",
@@ -418,6 +453,7 @@ def _audio_specs(source: SourceInfo, timeline: Timeline) -> tuple[AudioSpec, ...
             timeline=timeline,
             # A second of stereo AAC takes about as long as half a megapixel of video.
             cost=max(1, round(timeline.duration_s * 500_000)),
+            packaging=packaging,
         )
         for number, track in enumerate(source.audio[:AUDIO_MAX_TRACKS], start=1)
     )

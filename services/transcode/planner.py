@@ -26,6 +26,7 @@ from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
+from services.transcode.ladder import LADDER, Packaging, Step
 from services.transcode.originals import Original, OriginalChanged, OriginalMissing, OriginalReader, RangeReader
 from services.transcode.patience import PATIENT, Patience
 from services.transcode.plan import (
@@ -140,6 +141,8 @@ class Planner:
         probe_slots: int,
         verification_slots: int,
         fleet: Fleet,
+        ladder: tuple[Step, ...] = LADDER,
+        packaging: Packaging = Packaging.CMAF,
         pass_through: bool = True,
         patience: Patience = PATIENT,
     ) -> None:
@@ -155,6 +158,8 @@ class Planner:
             verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
                 of their own, they keep no image waiting.
             fleet: who will encode.
+            ladder: the steps that videos get.
+            packaging: of their segments.
             pass_through: whether packets of originals may be published.
             patience: how long storage may be away before a probe gives up.
         """
@@ -163,7 +168,7 @@ class Planner:
         self._bucket = bucket
         self._plans = plans
         self._limits = limits
-        self._plan = partial(plan, fleet=fleet, pass_through=pass_through)
+        self._plan = partial(plan, ladder=ladder, fleet=fleet, packaging=packaging, pass_through=pass_through)
         self._patience = patience
         self._probes = asyncio.Semaphore(probe_slots)
         self._verifications = asyncio.Semaphore(verification_slots)
@@ -227,7 +232,7 @@ class Planner:
         with spans.TRACER.start_as_current_span("plan") as span:
             specs = self._plan(source)
             span.set_attribute(semconv.TASK_COUNT, len(specs))
-        return source, _planned(specs)
+        return source, _recorded(specs)
 
     async def _tried(self, reading: Callable[[Uploaded], Awaitable[_T]], uploaded: Uploaded) -> _T:
         """What reading the original gave; a try that failed for no lasting reason is made again."""
@@ -281,7 +286,7 @@ def _attributes(uploaded: Uploaded) -> dict[str, str | int]:
     return {semconv.MEDIA_ID: uploaded.media_id, semconv.MEDIA_SIZE_BYTES: uploaded.original.size_bytes}
 
 
-def _planned(specs: tuple[TaskSpec, ...]) -> tuple[PlannedTask, ...]:
+def _recorded(specs: Sequence[TaskSpec]) -> tuple[PlannedTask, ...]:
     return tuple(
         PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share)
         for spec, share in zip(specs, cost_shares(specs), strict=True)

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from services.runtime.errors import InvalidArgument
 from services.transcode.engine.limits import Limits
+from services.transcode.ladder import LADDER, Step
 from services.transcode.plan import AudioSpec, ChunkSpec, TaskSpec, plan
 from services.transcode.planner import cost_shares
 from services.transcode.source import (
@@ -45,14 +46,14 @@ class PlannedRendition:
     cost_share: float
 
 
-def preview(shape: Shape, limits: Limits) -> tuple[PlannedRendition, ...]:
-    """What a shape would become, in plan order.
+def preview(shape: Shape, limits: Limits, ladder: tuple[Step, ...] = LADDER) -> tuple[PlannedRendition, ...]:
+    """What a shape would become by a ladder, in plan order.
 
     Raises:
         InvalidArgument: `details["field"]` is out of bounds.
     """
     _check(shape, limits)
-    specs = plan(_source(shape), pass_through=False)
+    specs = plan(_source(shape), ladder=ladder, pass_through=False)
     renditions: dict[str, PlannedRendition] = {}
     for spec, share in zip(specs, cost_shares(specs), strict=True):
         for rendition in _renditions(spec, share):

@@ -2,14 +2,15 @@
 
 import os
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from services.runtime.settings import NatsSettings, S3Settings, TargetSettings
 from services.runtime.topology import LANES
 from services.transcode.engine.limits import Limits
+from services.transcode.ladder import Codec, Packaging, Step, ladder_of
 from services.transcode.plan import Fleet
 
 _MIB = 1 << 20
@@ -44,6 +45,15 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     transcode_image_slots: int = Field(2, ge=1, le=256)
     transcode_audio_slots: int = Field(1, ge=1, le=256)
 
+    transcode_codecs: Annotated[tuple[Codec, ...], NoDecode] = Field(
+        (Codec.H264,),
+        min_length=1,
+        description="codecs that new videos get, separated by commas: h264, then any of hevc and av1",
+    )
+    transcode_packaging: Packaging = Field(
+        Packaging.CMAF, description="cmaf, or ts for players from before 2016; ts carries h264 alone"
+    )
+
     task_lease_s: float = Field(30.0, ge=1.0, le=600.0, description="a dead worker's task waits this long")
     transcode_grace_s: float = Field(20.0, ge=0.0, le=3600.0, description="for tasks in hand when told to stop")
 
@@ -59,7 +69,7 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     )
     upload_max_video_bytes: int = Field(50 * _GB, ge=1, le=5_000 * _GB, description="likewise")
 
-    @field_validator("transcode_lanes", mode="before")
+    @field_validator("transcode_lanes", "transcode_codecs", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
@@ -71,6 +81,26 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
             msg = f"no such lane: {', '.join(sorted(unknown))}; there are {', '.join(LANES)}"
             raise ValueError(msg)
         return lanes
+
+    @field_validator("transcode_codecs")
+    @classmethod
+    def _for_everyone(cls, codecs: tuple[Codec, ...]) -> tuple[Codec, ...]:
+        if codecs[0] is not Codec.H264:
+            raise ValueError("h264 comes first: it is what every player knows")
+        if len(set(codecs)) != len(codecs):
+            raise ValueError("a codec is named twice")
+        return codecs
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.transcode_packaging is Packaging.TS and self.transcode_codecs != (Codec.H264,):
+            raise ValueError("MPEG-TS carries h264 alone: players of hevc and av1 know CMAF")
+        return self
+
+    @property
+    def ladder(self) -> tuple[Step, ...]:
+        """The steps that new videos get."""
+        return ladder_of(self.transcode_codecs)
 
     @property
     def slots(self) -> dict[str, int]:

@@ -247,7 +247,12 @@ def _build(hint: Any, data: Any) -> Any:
         return tuple(_build(item_hint, item) for item in data)
     if dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint)
-        values = {f.name: _build(hints[f.name], data[f.name]) for f in dataclasses.fields(hint)}
+        values = {
+            f.name: _build(hints[f.name], data[f.name])
+            for f in dataclasses.fields(hint)
+            # What has a default is younger than the rest: older data, still queued after an upgrade, lacks it.
+            if f.name in data or f.default is dataclasses.MISSING
+        }
         return hint(**values)  # type: ignore[operator]
     if hint is Fraction:
         # Not `Fraction(data)`: data may come from a child, and Python writes the zeros of "1e999999999" one by one.

@@ -11,7 +11,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
-from services.transcode.engine import cmaf
+from services.transcode.engine import adts, cmaf, mpegts
 from services.transcode.engine.channel import Reporter, stage
 from services.transcode.engine.decoding import Damage, audio_frames, seconds
 from services.transcode.engine.limits import Limits
@@ -19,6 +19,7 @@ from services.transcode.engine.opening import open_container, sniff_file
 from services.transcode.engine.outcome import TrackOutcome
 from services.transcode.engine.remote_file import RemoteFile
 from services.transcode.engine.track import TrackWriter
+from services.transcode.ladder import Packaging
 from services.transcode.plan import AudioSpec, Timeline
 
 _FRAME_SAMPLES = 1024
@@ -167,15 +168,8 @@ class _Track:
         self._segments_written = 0
         self._first = 0
         self._coded: list[bytes] = []
-        init = cmaf.audio_init(
-            audio_specific_config,
-            channels=spec.channels,
-            sample_rate_hz=spec.sample_rate_hz,
-            bitrate_bps=spec.bitrate_bps,
-            priming_ticks=_FRAME_SAMPLES,
-            language=_language(spec.language),
-        )
-        self._writer = TrackWriter(reporter, "audio/mp4", spec.sample_rate_hz, init)
+        self._writer = _opened_writer(spec, audio_specific_config, reporter)
+        self._adts = adts.Header(audio_specific_config) if spec.packaging is Packaging.TS else None
 
     @property
     def frames_wanted(self) -> int:
@@ -204,7 +198,9 @@ class _Track:
         end = self._first + len(coded)
         samples = [
             # The last frame may reach past the timeline's end: it is declared as long as it is heard.
-            cmaf.Sample(data, self._heard_until(number + 1) - self._heard_until(number), 0, is_sync=True)
+            cmaf.Sample(
+                self._packaged(data), self._heard_until(number + 1) - self._heard_until(number), 0, is_sync=True
+            )
             for number, data in enumerate(coded, start=self._first)
         ]
         heard = self._heard_until(end) - max(0, self._heard_until(self._first))
@@ -212,9 +208,28 @@ class _Track:
         self._segments_written += 1
         self._first = end
 
+    def _packaged(self, data: bytes) -> bytes:
+        return data if self._adts is None else self._adts.before(data)
+
     def _heard_until(self, number: int) -> int:
         """The timeline's sample at which coded frame `number` begins; priming, number 0, lies before it."""
         return min((number - 1) * _FRAME_SAMPLES, self._total_samples)
+
+
+def _opened_writer(spec: AudioSpec, audio_specific_config: bytes, reporter: Reporter) -> TrackWriter:
+    if spec.packaging is Packaging.TS:
+        # MPEG-TS has no edit lists: the priming frame is there to begin decoding with, and its time is before frame 0.
+        segments = mpegts.TsSegments("aac", spec.sample_rate_hz, _FRAME_SAMPLES)
+        return TrackWriter(reporter, mpegts.CONTENT_TYPE, spec.sample_rate_hz, b"", packaging=segments)
+    init = cmaf.audio_init(
+        audio_specific_config,
+        channels=spec.channels,
+        sample_rate_hz=spec.sample_rate_hz,
+        bitrate_bps=spec.bitrate_bps,
+        priming_ticks=_FRAME_SAMPLES,
+        language=_language(spec.language),
+    )
+    return TrackWriter(reporter, "audio/mp4", spec.sample_rate_hz, init)
 
 
 def _frame(planes: list[bytes], spec: AudioSpec, number: int) -> AudioFrame:

@@ -1,6 +1,6 @@
 """Writes CMAF: initialisation segments and media segments of fragmented MP4, for one track each.
 
-Boxes are those of ISO/IEC 14496-12 (and -14 for `esds`, -15 for `avcC`), put together by hand because timing
+Boxes are those of ISO/IEC 14496-12 (and -14 for `esds`, -15 for `avcC` and `hvcC`), put together by hand because timing
 must be exact: `tfdt` counts from the track's start over all segments, and what a decoder needs before the
 first frame can be shown (reorder delay of video, priming of audio) is carried by an edit list.
 """
@@ -8,6 +8,8 @@ first frame can be shown (reorder delay of video, priming of audio) is carried b
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from services.transcode.engine.configuration import CodecConfiguration
 
 _TRACK_ID = 1
 _UNITY_MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
@@ -29,24 +31,51 @@ class Sample:
     is_sync: bool
 
 
-def video_init(width_px: int, height_px: int, avcc: bytes, timescale: int, delay_ticks: int) -> bytes:
-    """The initialisation segment of an H.264 track: square pixels, BT.709, limited range.
+class CmafSegments:
+    """Makes segments of CMAF."""
+
+    suffix = ".m4s"
+
+    def segment(
+        self, number: int, decode_ticks: int, samples: Sequence[Sample], *, keyframe_apart: bool
+    ) -> tuple[bytes, int]:
+        """One segment, and the length of its first chunk where that holds the key frame alone, or 0.
+
+        Args:
+            number: counts the track's segments from 0.
+            decode_ticks: decode time of the first sample, from the track's start.
+            samples: in decode order; at least one.
+            keyframe_apart: whether the first sample shall be a playable part of its own.
+        """
+        groups = [samples[:1], samples[1:]] if keyframe_apart else [samples]
+        chunks = []
+        for sequence_number, group in enumerate(groups, start=number * len(groups) + 1):
+            if group:
+                chunks.append(chunk(sequence_number, decode_ticks, group))
+                decode_ticks += sum(sample.duration for sample in group)
+        return b"".join(chunks), len(chunks[0]) if keyframe_apart else 0
+
+
+def video_init(
+    width_px: int, height_px: int, configuration: CodecConfiguration, timescale: int, delay_ticks: int
+) -> bytes:
+    """The initialisation segment of a track of pictures: square pixels, BT.709, limited range.
 
     Args:
         width_px: coded and displayed.
         height_px: likewise.
-        avcc: the AVCDecoderConfigurationRecord.
+        configuration: the codec's.
         timescale: ticks a second.
         delay_ticks: decode times are counted from 0; the first frame is shown this much later.
     """
     entry = struct.pack(">6xH16xHHIIIH32sHh", 1, width_px, height_px, 0x480000, 0x480000, 0, 1, b"", 0x18, -1)
-    entry += _box(b"avcC", avcc)
+    entry += _box(configuration.box, configuration.record)
     entry += _box(b"colr", b"nclx", struct.pack(">HHHB", _BT709, _BT709, _BT709, _NOT_FULL_RANGE << 7))
     entry += _box(b"pasp", struct.pack(">II", 1, 1))
     header = _full_box(b"vmhd", 0, 1, bytes(8))
     track_header = _track_header(width_px=width_px, height_px=height_px, volume=0)
-    media = _media(b"vide", header, _box(b"avc1", entry), timescale, "und")
-    return _init(track_header, media, timescale, delay_ticks)
+    media = _media(b"vide", header, _box(configuration.sample_entry, entry), timescale, "und")
+    return _init(track_header, media, timescale, delay_ticks, configuration.brands)
 
 
 def audio_init(
@@ -105,7 +134,7 @@ def chunk(sequence_number: int, decode_ticks: int, samples: Sequence[Sample]) ->
     return moof + _box(b"mdat", *(sample.data for sample in samples))
 
 
-def _init(track_header: bytes, media: bytes, timescale: int, start_ticks: int) -> bytes:
+def _init(track_header: bytes, media: bytes, timescale: int, start_ticks: int, brands: Sequence[bytes] = ()) -> bytes:
     # One edit that plays the whole track from `start_ticks` on; 0 as its duration means "all of it" in
     # fragmented files (14496-12, 8.6.6).
     edit = struct.pack(">IQqHH", 1, 0, start_ticks, 1, 0)
@@ -113,7 +142,7 @@ def _init(track_header: bytes, media: bytes, timescale: int, start_ticks: int) -
     movie_header = struct.pack(">IIIIIH10x", 0, 0, timescale, 0, 0x10000, 0x100)
     movie_header += _UNITY_MATRIX + bytes(24) + struct.pack(">I", _TRACK_ID + 1)
     defaults = _full_box(b"trex", 0, 0, struct.pack(">IIIII", _TRACK_ID, 1, 0, 0, 0))
-    file_type = _box(b"ftyp", b"cmfc", struct.pack(">I", 0), b"iso6", b"cmfc", b"mp41")
+    file_type = _box(b"ftyp", b"cmfc", struct.pack(">I", 0), b"iso6", b"cmfc", b"mp41", *brands)
     return file_type + _box(b"moov", _full_box(b"mvhd", 0, 0, movie_header), track, _box(b"mvex", defaults))
 
 

@@ -1,30 +1,19 @@
-"""The little of H.264's byte stream that packaging needs: Annex B or ISO samples in, ISO samples and `avcC` out.
+"""The little of H.264's byte stream that packaging needs: Annex B in, samples and `avcC` out.
 
-Clauses are of ISO/IEC 14496-10 (Annex B, 7.3) and 14496-15 (5.3.3).
+Clauses are of ISO/IEC 14496-10 (7.3, 7.4.1.2.3) and 14496-15 (5.3.3).
 """
 
 import struct
 from collections.abc import Iterator, Sequence
 
-_SLICE, _IDR_SLICE, _SPS, _PPS, _AUD = 1, 5, 7, 8, 9
-_SHORTEST_RECORD_BYTES = 7
-_PROFILE_AND_LEVEL_BYTES = 4
-"""Every sequence parameter set begins with its profile and level, behind the unit's first byte."""
-_START_CODE = b"\x00\x00\x01"
+from services.transcode.engine.annexb import behind_lengths, behind_start_codes, nal_units
+from services.transcode.engine.configuration import CodecConfiguration
+
+SLICE, IDR_SLICE, SPS, PPS = 1, 5, 7, 8
+_AUD = 9
+_ANY_SLICE = bytes([_AUD, 0xF0])
+"""An access unit delimiter that promises nothing of the slices behind it."""
 _PROFILES_WITH_CHROMA_FORMAT = frozenset({100, 110, 122, 144})
-
-
-def nal_units(annex_b: bytes) -> Iterator[bytes]:
-    """The NAL units of a byte stream, without start codes and the zero bytes around them."""
-    start = annex_b.find(_START_CODE)
-    while start >= 0:
-        begin = start + len(_START_CODE)
-        start = annex_b.find(_START_CODE, begin)
-        unit = annex_b[begin : start if start >= 0 else len(annex_b)]
-        # A four-byte start code's first zero, or trailing zeros; a unit itself never ends in one (7.4.1).
-        unit = unit.rstrip(b"\x00")
-        if unit:
-            yield unit
 
 
 def to_sample(annex_b: bytes) -> bytes:
@@ -32,96 +21,52 @@ def to_sample(annex_b: bytes) -> bytes:
 
     Parameter sets and delimiters are left out: the first live in `avcC`, the second have no use in ISO files.
     """
-    units = (unit for unit in nal_units(annex_b) if _kind(unit) not in (_SPS, _PPS, _AUD))
-    return b"".join(struct.pack(">I", len(unit)) + unit for unit in units)
+    return behind_lengths(_pictures(annex_b))
+
+
+def to_access_unit(annex_b: bytes, parameter_sets: bytes, *, is_key: bool) -> bytes:
+    """One access unit as MPEG-TS has it: behind a delimiter, and behind the parameter sets where decoding may begin.
+
+    Args:
+        annex_b: what the encoder made.
+        parameter_sets: the encoder's Annex B extradata.
+        is_key: whether it is an IDR picture.
+    """
+    sets = (unit for unit in nal_units(parameter_sets) if kind(unit) in (SPS, PPS)) if is_key else ()
+    return behind_start_codes((_ANY_SLICE, *sets, *_pictures(annex_b)))
 
 
 def avcc(parameter_sets: bytes) -> bytes:
-    """The AVCDecoderConfigurationRecord of an encoder's Annex B extradata: 4:2:0, 8 bits."""
+    """The AVCDecoderConfigurationRecord of an encoder's Annex B extradata."""
     units = list(nal_units(parameter_sets))
-    return _record([unit for unit in units if _kind(unit) == _SPS], [unit for unit in units if _kind(unit) == _PPS])
+    return record([unit for unit in units if kind(unit) == SPS], [unit for unit in units if kind(unit) == PPS])
 
 
-class IsoSamples:
-    """Samples of another encoder, taken over: their slices alone.
-
-    What else they hold does not change the picture, and may say more than its owner wants to publish.
-    """
-
-    def __init__(self, avcc_record: bytes) -> None:
-        """Reads the track's configuration.
-
-        Raises:
-            ValueError: it is none, or has other than one sequence parameter set.
-        """
-        if len(avcc_record) < _SHORTEST_RECORD_BYTES:
-            raise ValueError("the configuration is too short")
-        self._length_bytes = (avcc_record[4] & 3) + 1
-        sps, end = _counted_units(avcc_record, 5, 0x1F)
-        pps, _ = _counted_units(avcc_record, end, 0xFF)
-        if (
-            [_kind(unit) for unit in sps] != [_SPS]
-            or {_kind(unit) for unit in pps} != {_PPS}
-            or len(sps[0]) < _PROFILE_AND_LEVEL_BYTES
-        ):
-            raise ValueError("other than one sequence and some picture parameter sets")
-        self._parameter_sets = {*sps, *pps}
-        self.avcc = _record(sps, pps)
-
-    def slices(self, sample: bytes) -> tuple[bytes, bool]:
-        """A sample's slices, each behind its length in four bytes, and whether they are those of an IDR picture.
-
-        Raises:
-            ValueError: it is damaged, has no picture, or brings parameter sets of its own.
-        """
-        units = list(self._units(sample))
-        if any(_kind(unit) in (_SPS, _PPS) and unit not in self._parameter_sets for unit in units):
-            raise ValueError("the parameter sets change")
-        slices = [unit for unit in units if _kind(unit) in (_SLICE, _IDR_SLICE)]
-        kinds = {_kind(unit) for unit in slices}
-        if len(kinds) != 1:
-            raise ValueError("a sample is no picture, or more than one")
-        return b"".join(struct.pack(">I", len(unit)) + unit for unit in slices), kinds == {_IDR_SLICE}
-
-    def _units(self, sample: bytes) -> Iterator[bytes]:
-        offset = 0
-        while offset < len(sample):
-            begin = offset + self._length_bytes
-            length = int.from_bytes(sample[offset:begin])
-            offset = begin + length
-            if not length or offset > len(sample):
-                raise ValueError("a NAL unit is empty, or ends beyond its sample")
-            yield sample[begin:offset]
-
-
-def _kind(unit: bytes) -> int:
-    return unit[0] & 0x1F
-
-
-def _record(sps: Sequence[bytes], pps: Sequence[bytes]) -> bytes:
+def record(sps: Sequence[bytes], pps: Sequence[bytes]) -> bytes:
+    """The AVCDecoderConfigurationRecord with these parameter sets: 4:2:0, 8 bits, lengths in four bytes."""
     profile, compatibility, level = sps[0][1:4]
-    record = bytes([1, profile, compatibility, level, 0xFC | 3, 0xE0 | len(sps)])
-    record += b"".join(struct.pack(">H", len(unit)) + unit for unit in sps)
-    record += bytes([len(pps)]) + b"".join(struct.pack(">H", len(unit)) + unit for unit in pps)
+    data = bytes([1, profile, compatibility, level, 0xFC | 3, 0xE0 | len(sps)])
+    data += b"".join(struct.pack(">H", len(unit)) + unit for unit in sps)
+    data += bytes([len(pps)]) + b"".join(struct.pack(">H", len(unit)) + unit for unit in pps)
     if profile in _PROFILES_WITH_CHROMA_FORMAT:
-        record += bytes([0xFC | 1, 0xF8, 0xF8, 0])
-    return record
+        data += bytes([0xFC | 1, 0xF8, 0xF8, 0])
+    return data
 
 
-def _counted_units(record: bytes, offset: int, mask: int) -> tuple[list[bytes], int]:
-    """The NAL units behind a count at `offset`, each behind its length in two bytes; and where they end."""
-    units = []
-    count, offset = int.from_bytes(record[offset : offset + 1]) & mask, offset + 1
-    for _ in range(count):
-        end = offset + 2 + int.from_bytes(record[offset : offset + 2])
-        unit = record[offset + 2 : end]
-        if not unit or end > len(record):
-            raise ValueError("the record ends inside a parameter set")
-        units.append(unit)
-        offset = end
-    return units, offset
+def kind(unit: bytes) -> int:
+    """The nal_unit_type."""
+    return unit[0] & 0x1F
 
 
 def codecs(avcc_record: bytes) -> str:
     """The RFC 6381 name: `avc1.` and the profile, constraint and level bytes in hexadecimal."""
     return f"avc1.{avcc_record[1:4].hex()}"
+
+
+def configuration(avcc_record: bytes) -> CodecConfiguration:
+    """The configuration of a track whose parameter sets are in its `avcC` alone."""
+    return CodecConfiguration(b"avc1", b"avcC", avcc_record, codecs(avcc_record))
+
+
+def _pictures(annex_b: bytes) -> Iterator[bytes]:
+    return (unit for unit in nal_units(annex_b) if kind(unit) not in (SPS, PPS, _AUD))

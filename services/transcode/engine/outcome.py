@@ -28,8 +28,8 @@ class Segment:
             the track's duration exactly (audio priming is not counted).
         size_bytes: of the artifact.
         frame_count: video frames, or AAC frames of 1,024 samples.
-        keyframe_size_bytes: the segment begins with a CMAF chunk that holds the IDR frame alone; it is the
-            byte range [0, keyframe_size_bytes). 0 for audio.
+        keyframe_size_bytes: the segment begins with a part that can be decoded and holds the IDR frame alone, in CMAF
+            a chunk; it is the byte range [0, keyframe_size_bytes). 0 for audio.
     """
 
     name: str
@@ -44,7 +44,7 @@ class TrackOutcome:
     """A finished video or audio rendition.
 
     Attributes:
-        init_name: the artifact with the initialisation segment (EXT-X-MAP).
+        init_name: the artifact with the initialisation segment (EXT-X-MAP); empty for MPEG-TS, which has none.
         segments: all of them, none empty.
         timescale: ticks a second.
         codecs: RFC 6381, for CODECS of the multivariant playlist.

@@ -16,6 +16,7 @@ from services.transcode.engine import cmaf, h264
 from services.transcode.engine.channel import Reporter, stage
 from services.transcode.engine.chunk import encode_chunk
 from services.transcode.engine.decoding import packets, seconds
+from services.transcode.engine.h264_samples import H264Samples
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.opening import NOT_FOR_VERDICTS, open_container, sniff_file
 from services.transcode.engine.outcome import ChunkOutcome, TrackOutcome, TrackPiece
@@ -87,7 +88,7 @@ class _Reading:
         self._stream.codec_context.thread_count = limits.threads
         self._stream.codec_context.options = dict(_STRICT)
         try:
-            self._samples = h264.IsoSamples(self._stream.codec_context.extradata or b"")
+            self._samples = H264Samples(self._stream.codec_context.extradata or b"")
         except ValueError as error:
             raise _Unfit(str(error)) from error
 
@@ -167,7 +168,8 @@ def _written(spec: PassThroughSpec, reading: _Reading, delay_frames: int, report
     """Writes the segments."""
     timeline, rendition = spec.timeline, spec.rendition
     timescale, ticks = frame_clock(timeline.frame_rate)
-    init = cmaf.video_init(rendition.width_px, rendition.height_px, reading.avcc, timescale, delay_frames * ticks)
+    configuration = h264.configuration(reading.avcc)
+    init = cmaf.video_init(rendition.width_px, rendition.height_px, configuration, timescale, delay_frames * ticks)
     writer = TrackWriter(reporter, "video/mp4", timescale, init, folder=f"{rendition.label}/")
     samples: list[cmaf.Sample] = []
     for number, packet in enumerate(packet for packet in reading.packets() if packet.size):
@@ -180,7 +182,7 @@ def _written(spec: PassThroughSpec, reading: _Reading, delay_frames: int, report
         reporter.progress(_READING_SHARE + (1 - _READING_SHARE) * number / timeline.frame_count)
     writer.write_segment(samples, len(samples) * ticks, keyframe_apart=True)
     return writer.outcome(
-        h264.codecs(reading.avcc),
+        configuration.codecs,
         timeline.segment_frames / timeline.frame_rate,
         width_px=rendition.width_px,
         height_px=rendition.height_px,

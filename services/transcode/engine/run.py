@@ -37,8 +37,8 @@ from services.transcode.source import (
 
 _log = logging.getLogger(__name__)
 
-_ARTIFACT_NAME = re.compile(r"([0-9]{1,5}p/)?(init\.mp4|seg_[0-9]{5}\.m4s)|[0-9]{1,5}\.jpg")
-_CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "image/jpeg"})
+_ARTIFACT_NAME = re.compile(r"([0-9]{1,5}p(-[a-z0-9]{1,8})?/)?(init\.mp4|seg_[0-9]{5}\.(m4s|ts))|[0-9]{1,5}\.jpg")
+_CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "video/mp2t", "image/jpeg"})
 _MAX_READ_BYTES = 32 << 20
 _BUFFERED_BYTES = 1 << 20
 """What the parent buffers unread: twice this, and the child's writes block until the sink has caught up."""
@@ -354,7 +354,8 @@ async def _child(limits: Limits) -> AsyncIterator[_Child]:
             stdout=noise,  # what libraries print never meets the protocol
             stderr=noise,
             pass_fds=(theirs.fileno(),),
-            env={"PYTHONPATH": str(_PACKAGE_ROOT), "LC_ALL": "C.UTF-8"},
+            # SVT-AV1 prints its settings unless told to speak of errors alone: the tail is for those.
+            env={"PYTHONPATH": str(_PACKAGE_ROOT), "LC_ALL": "C.UTF-8", "SVT_LOG": "1"},
             start_new_session=True,  # a ^C at the terminal is the parent's to handle
         )
         stack.push_async_callback(_end, process)

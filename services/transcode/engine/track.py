@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 from services.runtime import bitrate
-from services.transcode.engine import cmaf
 from services.transcode.engine.channel import Reporter
-from services.transcode.engine.cmaf import Sample
+from services.transcode.engine.cmaf import CmafSegments, Sample
 from services.transcode.engine.outcome import Segment, TrackOutcome
 
 INIT_NAME = "init.mp4"
 
 
-_CHUNKS_PER_SEGMENT = 2
 _MIN_TIMESCALE = 10_000
 
 
@@ -34,6 +33,24 @@ class Position:
 _START = Position(0, 0)
 
 
+class Segments(Protocol):
+    """Makes segments of coded frames: the seam between CMAF and MPEG-TS. Knows nothing of the segments before."""
+
+    @property
+    def suffix(self) -> str:
+        """Of segments' names."""
+        ...
+
+    def segment(
+        self, number: int, decode_ticks: int, samples: Sequence[Sample], *, keyframe_apart: bool
+    ) -> tuple[bytes, int]:
+        """One segment, and the length of its leading part that holds the key frame alone, or 0."""
+        ...
+
+
+_CMAF = CmafSegments()
+
+
 class TrackWriter:
     """Writes the artifacts of one track, or of a piece of it: the initialisation segment, then segments in order."""
 
@@ -46,6 +63,7 @@ class TrackWriter:
         *,
         folder: str = "",
         position: Position = _START,
+        packaging: Segments = _CMAF,
     ) -> None:
         """Writes the initialisation segment.
 
@@ -53,9 +71,10 @@ class TrackWriter:
             reporter: takes the artifacts.
             content_type: of all of them.
             timescale: ticks a second.
-            init: the initialisation segment.
+            init: the initialisation segment; empty where the packaging has none.
             folder: before all names; empty, or with a slash at its end.
             position: where the piece begins.
+            packaging: makes the segments.
         """
         self._reporter = reporter
         self._content_type = content_type
@@ -64,9 +83,10 @@ class TrackWriter:
         self._first_segment = position.segment
         self._segments: list[Segment] = []
         self._decode_ticks = position.decode_ticks
-        self._chunk_count = position.segment * _CHUNKS_PER_SEGMENT
-        self._init_name = f"{folder}{INIT_NAME}"
-        reporter.artifact(self._init_name, content_type, init)
+        self._packaging = packaging
+        self._init_name = f"{folder}{INIT_NAME}" if init else ""
+        if init:
+            reporter.artifact(self._init_name, content_type, init)
 
     @property
     def frame_count(self) -> int:
@@ -79,18 +99,20 @@ class TrackWriter:
         Args:
             samples: in decode order, at least one, the first a sync sample.
             presented_ticks: how long the segment is presented.
-            keyframe_apart: write the first sample as a chunk of its own, so that its byte range is a
+            keyframe_apart: write the first sample as a part of its own, so that its byte range is a
                 playable I-frame.
         """
-        groups = [samples[:1], samples[1:]] if keyframe_apart else [samples]
-        chunks = [self._chunk(group) for group in groups if group]
-        data = b"".join(chunks)
+        number = self._first_segment + len(self._segments)
+        data, keyframe_size_bytes = self._packaging.segment(
+            number, self._decode_ticks, samples, keyframe_apart=keyframe_apart
+        )
+        self._decode_ticks += sum(sample.duration for sample in samples)
         segment = Segment(
-            name=f"{self._folder}seg_{self._first_segment + len(self._segments) + 1:05}.m4s",
+            name=f"{self._folder}seg_{number + 1:05}{self._packaging.suffix}",
             duration_ticks=presented_ticks,
             size_bytes=len(data),
             frame_count=len(samples),
-            keyframe_size_bytes=len(chunks[0]) if keyframe_apart else 0,
+            keyframe_size_bytes=keyframe_size_bytes,
         )
         self._reporter.artifact(segment.name, self._content_type, data)
         self._segments.append(segment)
@@ -121,9 +143,3 @@ class TrackWriter:
             average_bps=bitrate.average_bps(rated, self._timescale),
             peak_bps=bitrate.peak_bps(rated, self._timescale, target_s),
         )
-
-    def _chunk(self, samples: Sequence[Sample]) -> bytes:
-        self._chunk_count += 1
-        data = cmaf.chunk(self._chunk_count, self._decode_ticks, samples)
-        self._decode_ticks += sum(sample.duration for sample in samples)
-        return data

@@ -20,7 +20,7 @@ from services.runtime import bitrate
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, ChunkOutcome, ImagesOutcome, Outcome, Stage, TrackOutcome
 from services.transcode.engine.run import execute, probe
-from services.transcode.ladder import LADDER, Step
+from services.transcode.ladder import LADDER, Packaging, Step
 from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, PassThroughSpec, TaskSpec, plan
 from services.transcode.source import SourceInfo
 
@@ -57,7 +57,7 @@ class Shelf:
 
     def track(self, outcome: TrackOutcome) -> bytes:
         """The whole track as one file."""
-        names = [outcome.init_name, *(segment.name for segment in outcome.segments)]
+        names = [*filter(None, [outcome.init_name]), *(segment.name for segment in outcome.segments)]
         return b"".join(self.artifacts[name].data for name in names)
 
 
@@ -99,7 +99,10 @@ async def run(spec: TaskSpec, data: bytes, limits: Limits = LIMITS) -> Result:
 
 
 async def run_plan(
-    data: bytes, ladder: tuple[Step, ...] = LADDER, fleet: Fleet = ALONE
+    data: bytes,
+    ladder: tuple[Step, ...] = LADDER,
+    fleet: Fleet = ALONE,
+    packaging: Packaging = Packaging.CMAF,
 ) -> tuple[SourceInfo, dict[str, Result]]:
     """Probes, plans, and runs every task, two at a time; what chunks made is joined, a result for each rendition."""
     source = await probe(BytesSource(data), LIMITS)
@@ -109,7 +112,7 @@ async def run_plan(
         async with slots:
             return await run(spec, data)
 
-    specs = plan(source, ladder=ladder, fleet=fleet)
+    specs = plan(source, ladder=ladder, fleet=fleet, packaging=packaging)
     results = await asyncio.gather(*(one(spec) for spec in specs))
     whole = {spec.label: result for spec, result in zip(specs, results, strict=True)}
     chunks = [whole.pop(spec.label) for spec in specs if isinstance(spec, ChunkSpec | PassThroughSpec)]
@@ -130,11 +133,12 @@ def _joined(pieces: Sequence[tuple[Result, TrackOutcome]]) -> Result:
     first, track = pieces[0]
     shelf = Shelf()
     for result, piece in pieces:
-        init = result.shelf.artifacts[piece.init_name]
-        assert init == shelf.artifacts.setdefault(init.name, init), "one initialisation segment serves all"
+        if piece.init_name:
+            init = result.shelf.artifacts[piece.init_name]
+            assert init == shelf.artifacts.setdefault(init.name, init), "one initialisation segment serves all"
         shelf.artifacts |= {segment.name: result.shelf.artifacts[segment.name] for segment in piece.segments}
     segments = tuple(segment for _, piece in pieces for segment in piece.segments)
-    assert len(shelf.artifacts) == 1 + len(segments), "names are unique within the whole video"
+    assert len(shelf.artifacts) == bool(track.init_name) + len(segments), "names are unique within the whole video"
     rated = [(segment.duration_ticks, segment.size_bytes) for segment in segments]
     whole = replace(
         track,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transcode.ladder import LADDER, fitting_steps
+from services.transcode.ladder import LADDER, Codec, fitting_steps, ladder_of
 
 sides = st.integers(2, 9000)
 
@@ -55,3 +55,24 @@ def test_every_peak_stays_below_twice_the_cap() -> None:
     # A segment can hold the cap over its length plus one full buffer.
     for step in LADDER:
         assert step.maxrate_bps + step.bufsize_bits / 4 < 2 * step.maxrate_bps
+
+
+def test_every_codec_has_the_steps_of_h264_under_names_of_its_own() -> None:
+    ladder = ladder_of([Codec.H264, Codec.HEVC, Codec.AV1])
+    assert len({step.label for step in ladder}) == len(ladder) == 12
+    for codec in Codec:
+        assert [step.shorter_side_px for step in ladder if step.codec is codec] == [1080, 720, 480, 360]
+    assert {step.encoder for step in ladder} == {"libx264", "libx265", "libsvtav1"}
+
+
+@given(sides, sides)
+def test_codecs_keep_their_order_and_sizes(width_px: int, height_px: int) -> None:
+    fitting = fitting_steps(width_px, height_px, ladder_of([Codec.H264, Codec.AV1]))
+    plain = [sized for sized in fitting if sized[0].codec is Codec.H264]
+    assert plain == list(fitting_steps(width_px, height_px))
+    if min(width_px, height_px) < 360:
+        assert fitting == tuple(plain), "so small a source has nothing to spare"
+    else:
+        others = fitting[len(plain) :]
+        assert [sized[1:] for sized in others] == [sized[1:] for sized in plain]
+        assert [step.label for step, _, _ in others] == [f"{step.label}-av1" for step, _, _ in plain]

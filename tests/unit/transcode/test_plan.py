@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.transcode.ladder import Codec, Packaging, ladder_of
 from services.transcode.plan import (
     AudioSpec,
     ChunkSpec,
@@ -186,6 +187,51 @@ def test_frames_that_were_dropped_leave_the_video_as_long_as_it_was() -> None:
 def test_a_short_video_is_shared_out_by_renditions_too(seconds: int, video_slots: int, labels: list[str]) -> None:
     chunks = chunks_of(plan(at_rate(Fraction(30), Fraction(seconds)), fleet=Fleet(video_slots)))
     assert [chunk.label for chunk in chunks] == labels
+
+
+@pytest.mark.parametrize(
+    ("seconds", "video_slots", "labels"),
+    [
+        (
+            20,
+            2,
+            ["video-001", "video-002", "video-001-hevc", "video-002-hevc", "video-001-av1", "video-002-av1"],
+        ),
+        (
+            5,
+            2,
+            [f"video-001-{side}{codec}" for codec in ("", "-hevc", "-av1") for side in ("1080p", "720p")],
+        ),
+    ],
+)
+def test_each_codec_has_tasks_of_its_own_h264_first(seconds: int, video_slots: int, labels: list[str]) -> None:
+    source = at_rate(Fraction(30), Fraction(seconds))
+    specs = plan(source, ladder=ladder_of(list(Codec)), fleet=Fleet(video_slots))
+    chunks = chunks_of(specs)
+    assert [chunk.label for chunk in chunks] == labels
+    assert len({spec.label for spec in specs}) == len(specs)
+    for chunk in chunks:
+        assert len({(one.codec, one.encoder) for one in chunk.renditions}) == 1
+    costs = [sum(chunk.cost for chunk in chunks if chunk.renditions[0].codec is codec) for codec in Codec]
+    assert costs[0] < costs[2] < costs[1], "the encoders' processor time"
+
+
+def test_packaging_is_that_of_every_track() -> None:
+    for packaging in Packaging:
+        specs = plan(SOURCE, packaging=packaging)
+        assert {spec.packaging for spec in specs if isinstance(spec, ChunkSpec | AudioSpec)} == {packaging}
+
+
+def test_a_task_that_was_queued_before_there_were_codecs_is_still_understood() -> None:
+    spec = plan(SOURCE, fleet=Fleet(1))[0]
+    older = spec_to_json(spec)
+    del older["packaging"]
+    for rendition in older["renditions"]:
+        del rendition["codec"], rendition["encoder"]
+    assert spec_from_json(older) == spec
+    del older["cost"]
+    with pytest.raises(ValueError, match="JSON form"):
+        spec_from_json(older)
 
 
 @given(rates)

@@ -199,7 +199,7 @@ class Rendition(_message.Message):
     rendition_id: _builtins.str
     """UUID of the rendition."""
     resolution: _builtins.str
-    """Step of the ladder, for instance `1080p`; `audio` for the sound."""
+    """Step of the ladder, for instance `1080p`, or `1080p-hevc` in another codec than H.264; `audio` for the sound."""
     s3_manifest_key: _builtins.str
     """Key of its media playlist in the delivery bucket."""
     duration_secs: _builtins.float
@@ -451,7 +451,7 @@ class Segment(_message.Message):
     sha256: _builtins.bytes
     """SHA-256 of the bytes."""
     key_frame_chunk_bytes: _builtins.int
-    """Length in bytes of the leading chunk that holds the segment's key frame; 0 for sound."""
+    """Length in bytes of the leading part that holds the segment's key frame and can be decoded alone; 0 for sound."""
     def __init__(
         self,
         *,
@@ -491,9 +491,9 @@ class Track(_message.Message):
     PEAK_BPS_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     label: _builtins.str
-    """Step of the ladder, or `audio`."""
+    """Step of the ladder, for instance `1080p` or `1080p-hevc`, or `audio`."""
     init_s3_key: _builtins.str
-    """Key of the initialisation section in the delivery bucket."""
+    """Key of the initialisation section in the delivery bucket; empty for MPEG-TS, which has none."""
     init_size_bytes: _builtins.int
     """Size of the initialisation section in bytes."""
     init_sha256: _builtins.bytes
