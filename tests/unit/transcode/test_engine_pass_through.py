@@ -21,8 +21,9 @@ def fit(count: int = 501, gop_frames: int = 50, x264: str = CLOSED, container: s
     return numbered_clip(sources.constant_times(count, RATE), RATE, container, gop_frames=gop_frames, x264=x264)
 
 
-async def planned(data: bytes, **wishes: bool) -> tuple[TaskSpec, ...]:
-    return plan(await probe(BytesSource(data), LIMITS), ladder=LADDER, fleet=Fleet(2), **wishes)
+async def planned(data: bytes, *, pass_through: bool = True) -> tuple[TaskSpec, ...]:
+    source = await probe(BytesSource(data), LIMITS)
+    return plan(source, ladder=LADDER, fleet=Fleet(2), pass_through=pass_through)
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])

@@ -15,7 +15,7 @@ from services.transcode.engine.mpegts import TsSegments
 from services.transcode.ladder import Packaging, Step
 from services.transcode.plan import Fleet
 from tests.unit.transcode import sources
-from tests.unit.transcode.test_engine_chunks import number_of, numbered_clip
+from tests.unit.transcode.numbered import number_of, numbered_clip
 
 TRACK_PID = 0x100
 CLOCK_HZ = 90_000
