@@ -41,6 +41,7 @@ async def serve(stop: asyncio.Event) -> None:
             verification_slots=settings.transcode_verification_slots,
             fleet=settings.fleet,
             pass_through=settings.transcode_pass_through,
+            per_title=settings.transcode_per_title,
             ladder=settings.ladder,
             packaging=settings.transcode_packaging,
         )

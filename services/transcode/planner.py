@@ -21,7 +21,7 @@ import structlog
 
 from services.runtime import semconv
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, NotFound, Stale, Unavailable
-from services.transcode import checksums, originals, spans
+from services.transcode import checksums, originals, per_title, sampling, spans
 from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
@@ -144,6 +144,7 @@ class Planner:
         ladder: tuple[Step, ...] = LADDER,
         packaging: Packaging = Packaging.CMAF,
         pass_through: bool = True,
+        per_title: bool = False,
         patience: Patience = PATIENT,
     ) -> None:
         """Wires the use case.
@@ -161,6 +162,7 @@ class Planner:
             ladder: the steps that videos get.
             packaging: of their segments.
             pass_through: whether packets of originals may be published.
+            per_title: whether to leave out steps that a video does not need.
             patience: how long storage may be away before a probe gives up.
         """
         self._engine = engine
@@ -168,7 +170,9 @@ class Planner:
         self._bucket = bucket
         self._plans = plans
         self._limits = limits
-        self._plan = partial(plan, ladder=ladder, fleet=fleet, packaging=packaging, pass_through=pass_through)
+        self._plan = partial(plan, fleet=fleet, packaging=packaging, pass_through=pass_through)
+        self._ladder = ladder
+        self._per_title = per_title
         self._patience = patience
         self._probes = asyncio.Semaphore(probe_slots)
         self._verifications = asyncio.Semaphore(verification_slots)
@@ -229,8 +233,9 @@ class Planner:
         """What the original is, and what becomes of it."""
         await self._tried(self._verify, uploaded)
         source = await self._tried(self._probe, uploaded)
+        ladder = await self._tried(partial(self._worthwhile, source), uploaded) if self._per_title else self._ladder
         with spans.TRACER.start_as_current_span("plan") as span:
-            specs = self._plan(source)
+            specs = self._plan(source, ladder=ladder)
             span.set_attribute(semconv.TASK_COUNT, len(specs))
         return source, _recorded(specs)
 
@@ -263,6 +268,22 @@ class Planner:
                 found = await self._engine.probe(source, self._limits, on_stage=spans.stage_recorder())
                 span.set_attribute(semconv.MEDIA_TYPE, found.kind.value)
                 return found
+
+    async def _worthwhile(self, source: SourceInfo, uploaded: Uploaded) -> tuple[Step, ...]:
+        """The steps that the video needs; all of them, where that cannot be found out."""
+        samples = per_title.samples(plan(source, ladder=self._ladder, fleet=Fleet(1), pass_through=False))
+        if not samples:
+            return self._ladder
+        async with self._probes, self._opened(uploaded) as original:
+            with spans.TRACER.start_as_current_span("sample", attributes=_attributes(uploaded)) as span:
+                try:
+                    needs_bps = await sampling.needs_bps(self._engine, samples, original, self._limits)
+                except (RejectedSource, EngineFailed) as error:
+                    _log.warning("sampling_failed", media_id=uploaded.media_id, error=str(error))
+                    return self._ladder
+                ladder = per_title.worthwhile(self._ladder, samples[0].renditions, needs_bps)
+                span.set_attribute(semconv.STEPS, [step.label for step in ladder])
+                return ladder
 
     def _opened(self, uploaded: Uploaded) -> AbstractAsyncContextManager[OriginalReader]:
         return originals.opened(self._storage, self._bucket, uploaded.original, patience=self._patience)

@@ -42,6 +42,10 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     transcode_pass_through: bool = Field(
         True, description="publish packets of originals that already are what the largest rendition shall be"
     )
+    transcode_per_title: bool = Field(
+        False,
+        description="encode a few moments of videos of two minutes and more, and leave out steps nobody would choose",
+    )
     transcode_image_slots: int = Field(2, ge=1, le=256)
     transcode_audio_slots: int = Field(1, ge=1, le=256)
 

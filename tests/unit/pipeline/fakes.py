@@ -343,7 +343,12 @@ class FakeAnnouncer:
 
 
 def planner(
-    engine: FakeEngine, plans: FakePlans, storage: FakeStorage | None = None, *, verification_slots: int = 2
+    engine: FakeEngine,
+    plans: FakePlans,
+    storage: FakeStorage | None = None,
+    *,
+    verification_slots: int = 2,
+    per_title: bool = False,
 ) -> Planner:
     """A planner among fakes."""
     return Planner(
@@ -355,5 +360,6 @@ def planner(
         probe_slots=2,
         verification_slots=verification_slots,
         fleet=FLEET,
+        per_title=per_title,
         patience=SHORT_PATIENCE,
     )

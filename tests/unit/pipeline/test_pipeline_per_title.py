@@ -1,0 +1,121 @@
+"""Steps that a video does not need are left out, where that is wished and can be found out."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.runtime.errors import Unavailable
+from services.transcode.engine.errors import EngineCrashed
+from services.transcode.engine.outcome import ChunkOutcome, Outcome, TrackPiece
+from services.transcode.ladder import LADDER, Codec, ladder_of
+from services.transcode.per_title import samples, worthwhile
+from services.transcode.plan import ChunkSpec, Fleet, plan
+from services.transcode.planner import Uploaded
+from services.transcode.source import SourceInfo
+from tests.unit.pipeline import fakes
+from tests.unit.pipeline.fakes import FakeEngine, FakePlans, Job, planner
+
+UPLOADED = Uploaded(fakes.USER_ID, fakes.MEDIA_ID, 1, fakes.ORIGINAL)
+
+
+def lasting(duration_s: int) -> SourceInfo:
+    video = fakes.VIDEO_SOURCE.video
+    assert video is not None
+    return replace(
+        fakes.VIDEO_SOURCE,
+        duration_s=Fraction(duration_s),
+        video=replace(video, frame_count=None),
+    )
+
+
+def samples_of(source: SourceInfo) -> tuple[ChunkSpec, ...]:
+    return samples(plan(source, fleet=Fleet(1), pass_through=False))
+
+
+def kept(needs_bps: Mapping[str, int], codecs: tuple[Codec, ...] = (Codec.H264,)) -> list[str]:
+    ladder = ladder_of(codecs)
+    return [step.label for step in worthwhile(ladder, samples_of(lasting(300))[0].renditions, needs_bps)]
+
+
+@pytest.mark.parametrize(
+    ("needs_bps", "labels"),
+    [
+        # Every network that was thought of for 720p and 480p carries 1080p of slides.
+        ({"1080p": 300_000, "720p": 180_000, "480p": 90_000}, ["1080p", "360p"]),
+        ({"1080p": 2_200_000, "720p": 1_500_000, "480p": 700_000}, ["1080p", "480p", "360p"]),
+        ({"1080p": 5_000_000, "720p": 1_000_000, "480p": 600_000}, ["1080p", "720p", "360p"]),
+        ({"1080p": 5_000_000, "720p": 2_800_000, "480p": 1_400_000}, ["1080p", "720p", "480p", "360p"]),
+    ],
+)
+def test_a_step_goes_where_a_larger_one_fits_the_network_it_is_for(
+    needs_bps: dict[str, int], labels: list[str]
+) -> None:
+    assert kept(needs_bps) == labels
+
+
+def test_other_codecs_get_the_steps_that_h264_gets() -> None:
+    labels = kept({"1080p": 300_000, "720p": 180_000, "480p": 90_000}, (Codec.H264, Codec.AV1))
+    assert labels == ["1080p", "360p", "1080p-av1", "360p-av1"]
+
+
+@given(st.lists(st.integers(1, 10_000_000), min_size=3, max_size=3))
+def test_the_largest_and_the_smallest_always_stay_in_order(bits: list[int]) -> None:
+    labels = kept(dict(zip(("1080p", "720p", "480p"), bits, strict=True)))
+    assert labels[0] == "1080p"
+    assert labels[-1] == "360p"
+    assert labels == [step.label for step in LADDER if step.label in labels]
+
+
+@given(st.integers(1, 4 * 3600))
+def test_samples_are_a_twentieth_at_most_and_lie_within(duration_s: int) -> None:
+    found = samples_of(lasting(duration_s))
+    assert bool(found) == (duration_s >= 120)
+    for one in found:
+        assert 0 <= one.first_frame < one.end_frame <= one.timeline.frame_count
+        assert one.first_frame % one.timeline.gop_frames == 0
+    if found:
+        assert sum(one.end_frame - one.first_frame for one in found) * 20 <= found[0].timeline.frame_count
+        assert len({one.first_frame for one in found}) == len(found)
+
+
+def needing(bits_bps: Mapping[str, int]) -> fakes.Behaviour:
+    async def encode(job: Job) -> Outcome:
+        assert isinstance(job.spec, ChunkSpec)
+        await job.sink(fakes.INIT)
+        pieces = [
+            TrackPiece(one.label, replace(fakes.TRACK, average_bps=bits_bps[one.label])) for one in job.spec.renditions
+        ]
+        return ChunkOutcome(tuple(pieces))
+
+    return encode
+
+
+async def test_a_video_of_slides_is_planned_with_fewer_steps() -> None:
+    plans, engine = FakePlans(), FakeEngine(found=lasting(300))
+    engine.behaviour = needing({"1080p": 300_000, "720p": 180_000, "480p": 90_000})
+    await planner(engine, plans, per_title=True).plan_media(UPLOADED)
+    [(*_, tasks)] = plans.recorded
+    assert engine.began == 3
+    assert not any("720p" in task.spec_json or "480p" in task.spec_json for task in tasks)
+    assert any("1080p" in task.spec_json for task in tasks)
+
+
+@pytest.mark.parametrize("wished", [True, False])
+async def test_without_samples_all_steps_are_planned(wished: bool) -> None:
+    plans, engine = FakePlans(), FakeEngine(found=lasting(300), behaviour=fakes.raising(EngineCrashed("killed")))
+    await planner(engine, plans, per_title=wished).plan_media(UPLOADED)
+    [(*_, tasks)] = plans.recorded
+    assert engine.began == wished
+    assert all(any(step.label in task.spec_json for task in tasks) for step in LADDER)
+
+
+async def test_an_outage_of_storage_while_sampling_is_waited_for() -> None:
+    plans, engine = FakePlans(), FakeEngine(found=lasting(300), behaviour=fakes.raising(Unavailable("away")))
+    with pytest.raises(Unavailable):
+        await planner(engine, plans, per_title=True).plan_media(UPLOADED)
+    assert not plans.recorded
+    assert not plans.failed
