@@ -92,7 +92,7 @@ def encode_image(spec: ImageSpec, file: RemoteFile, limits: Limits, reporter: Re
     with stage(reporter, "decode") as attributes:
         largest_px = max(spec.sizes_px)
         orientation = _orientation(image)
-        image.draft(None, (largest_px, largest_px))
+        image.draft(None, _fitting(image.size, largest_px))
         try:
             image.load()
         except NOT_FOR_VERDICTS:
@@ -191,18 +191,23 @@ def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
 def _fitted(image: Image.Image, size_px: int) -> Image.Image:
     """The image with its longer side at most `size_px`; never larger than it was.
 
-    Wide filters are for large reductions. For small ones a narrower one costs up to 0.004 of SSIM and saves a quarter
-    of the time of a whole image (measured: 12 megapixels in three sizes).
+    Wide filters are for large reductions. For small ones narrower ones cost up to 0.005 of SSIM and save a third of the
+    time of a whole image (measured: 12 megapixels in three sizes).
     """
-    longer_px = max(image.size)
-    if longer_px <= size_px:
+    size = _fitting(image.size, size_px)
+    if size == image.size:
         return image
-    width_px, height_px = (max(1, round(side * size_px / longer_px)) for side in image.size)
-    if (2 * width_px, 2 * height_px) == image.size:
+    if (2 * size[0], 2 * size[1]) == image.size:
         return image.reduce(2)
-    if longer_px < 2 * size_px:
-        return image.resize((width_px, height_px), Image.Resampling.BICUBIC)
-    return image.resize((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    if max(image.size) < 2 * size_px:
+        return image.resize(size, Image.Resampling.HAMMING)
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def _fitting(size: tuple[int, int], longer_px: int) -> tuple[int, int]:
+    """Width and height with the longer side at most so long, in the same proportion; never larger."""
+    factor = min(1.0, longer_px / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _jpeg(image: Image.Image) -> bytes:
