@@ -20,6 +20,7 @@ from services.transcode.engine.errors import EngineCrashed, EngineTimeout
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Outcome, Stage, outcome_from_json
 from services.transcode.engine.wire import Frame, FrameType, WireError
+from services.transcode.ladder import ImageFormat
 from services.transcode.plan import TaskSpec, spec_to_json
 from services.transcode.source import (
     RejectedSource,
@@ -31,8 +32,8 @@ from services.transcode.source import (
 
 _log = logging.getLogger(__name__)
 
-_ARTIFACT_NAME = re.compile(r"([0-9]{1,5}p/)?(init\.mp4|seg_[0-9]{5}\.m4s)|[0-9]{1,5}\.jpg")
-_CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "image/jpeg"})
+_ARTIFACT_NAME = re.compile(r"([0-9]{1,5}p/)?(init\.mp4|seg_[0-9]{5}\.m4s)|[0-9]{1,5}\.(jpg|webp|avif)")
+_CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", *(one.content_type for one in ImageFormat)})
 _MAX_READ_BYTES = 32 << 20
 
 
