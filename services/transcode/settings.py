@@ -10,6 +10,7 @@ from pydantic_settings import NoDecode
 from services.runtime.settings import NatsSettings, S3Settings, TargetSettings
 from services.runtime.topology import LANES
 from services.transcode.engine.limits import Limits
+from services.transcode.ladder import IMAGE_FORMATS, ImageFormat
 from services.transcode.plan import Fleet
 
 _MIB = 1 << 20
@@ -39,6 +40,10 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
         description="encodes that all processes together have in hand at once; videos are cut so that they suffice",
     )
     transcode_image_slots: int = Field(2, ge=1, le=256)
+    transcode_image_formats: Annotated[tuple[ImageFormat, ...], NoDecode] = Field(
+        IMAGE_FORMATS,
+        description="what stills are written as, separated by commas: jpeg, which is always among them, webp, avif",
+    )
     transcode_audio_slots: int = Field(1, ge=1, le=256)
 
     task_lease_s: float = Field(30.0, ge=1.0, le=600.0, description="a dead worker's task waits this long")
@@ -56,7 +61,7 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     )
     upload_max_video_bytes: int = Field(50 * _GB, ge=1, le=5_000 * _GB, description="likewise")
 
-    @field_validator("transcode_lanes", mode="before")
+    @field_validator("transcode_lanes", "transcode_image_formats", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
@@ -68,6 +73,14 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
             msg = f"no such lane: {', '.join(sorted(unknown))}; there are {', '.join(LANES)}"
             raise ValueError(msg)
         return lanes
+
+    @field_validator("transcode_image_formats")
+    @classmethod
+    def _with_jpeg(cls, formats: tuple[ImageFormat, ...]) -> tuple[ImageFormat, ...]:
+        if ImageFormat.JPEG not in formats:
+            msg = "jpeg must be among the formats: some viewers show no other"
+            raise ValueError(msg)
+        return tuple(one for one in ImageFormat if one in formats)
 
     @property
     def slots(self) -> dict[str, int]:
