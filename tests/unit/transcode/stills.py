@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import av
+import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import ExifTags, Image, ImageCms
@@ -190,7 +191,10 @@ def hevc_film(image: Image.Image) -> bytes:
         stream.width, stream.height, stream.pix_fmt = image.width, image.height, "yuv420p"
         stream.options = {"x265-params": "log-level=none:keyint=1:crf=10", "preset": "ultrafast"}
         stream.codec_context.codec_tag = "hvc1"
-        for packet in [*stream.encode(VideoFrame.from_image(image)), *stream.encode(None)]:
+        for packet in [
+            *stream.encode(VideoFrame.from_ndarray(np.asarray(image), format="rgb24")),
+            *stream.encode(None),
+        ]:
             container.mux(packet)
     return buffer.getvalue()
 

@@ -5,7 +5,7 @@ import io
 import struct
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import av
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from services.transcode.engine.limits import Limits
 from services.transcode.engine.run import probe
 from services.transcode.engine.thumbhash import thumbhash
 from services.transcode.ladder import ImageFormat
@@ -55,9 +56,16 @@ def half_clear_palette() -> Image.Image:
     return image
 
 
+_SIXTEEN_BITS: Mapping[str, Sequence[tuple[int, ...]]] = {
+    "L": [(64,), (192,)],
+    "LA": [(64, 255), (192, 0)],
+    "RGB": [RED, BLUE],
+}
+
+
 def sixteen_bits(mode: str) -> bytes:
     """A PNG with 16 bits a channel, which Pillow does not write: grey "L", "LA" or "RGB"; dark, then bright."""
-    values = {"L": [(64,), (192,)], "LA": [(64, 255), (192, 0)], "RGB": [RED, BLUE]}[mode]
+    values = _SIXTEEN_BITS[mode]
     wide = [b"".join(struct.pack(">H", value * 257) for value in pixel) for pixel in values]
     row = b"\0" + wide[0] * (WIDTH_PX // 2) + wide[1] * (WIDTH_PX // 2)
     kind = {"L": 0, "LA": 4, "RGB": 2}[mode]
@@ -180,7 +188,7 @@ async def test_files_are_listed_by_size_and_format_and_read_by_an_independent_de
         artifact = result.shelf.artifacts[image.name]
         assert artifact.content_type == image.content_type
         assert len(artifact.data) == image.size_bytes
-        with av.open(io.BytesIO(artifact.data)) as container:
+        with av.open(io.BytesIO(artifact.data), "r") as container:
             stream = container.streams[0]
             assert isinstance(stream, VideoStream)
             pixels = next(container.decode(stream)).to_ndarray(format="rgb24").astype(int)
@@ -245,7 +253,7 @@ def png_with_everything() -> bytes:
     return saved(halves(), "PNG", pnginfo=info, exif=stills.exif(), icc_profile=stills.display_p3(), dpi=(300, 300))
 
 
-PRIVATE = {
+PRIVATE: Mapping[str, Callable[[], bytes]] = {
     "JPEG": lambda: stills.jpeg_with_everything(halves()),
     "PNG": png_with_everything,
     "WebP": lambda: saved(half_clear(), "WEBP", exif=stills.exif(), xmp=stills.XMP, icc_profile=stills.display_p3()),
@@ -294,7 +302,7 @@ async def test_a_placeholder_comes_with_the_pictures() -> None:
     assert half[2] & 0x80, "says that it is transparent"
 
 
-async def rejection(data: bytes, limits: sources.Limits = LIMITS) -> RejectedSource:
+async def rejection(data: bytes, limits: Limits = LIMITS) -> RejectedSource:
     with pytest.raises(RejectedSource) as caught:  # noqa: PT012
         await probe(BytesSource(data), limits)
         await sources.run(SPEC, data, limits)
