@@ -213,7 +213,17 @@ class Playback(Answer):
 
     manifest_url: Annotated[str | None, Field(description="HLS multivariant playlist; null for an image")]
     renditions: list[Rendition]
-    thumbnails: list[Thumbnail]
+    thumbnails: Annotated[
+        list[Thumbnail],
+        Field(description="largest first; of one size JPEG first, then what else there is: choose by `content_type`"),
+    ]
+    thumbhash: Annotated[
+        str | None,
+        Field(
+            description="ThumbHash of the image, or of the video's poster, in base64: what to show until it has come",
+            examples=["1QcSHQRnh493V4dIh4eXh1h4kJUI"],
+        ),
+    ]
 
 
 class Links(Answer):
@@ -253,7 +263,7 @@ class Media(Answer):
 
 
 class MediaPage(Answer):
-    """A page of media, newest first; in a list each has its smallest thumbnail only."""
+    """A page of media, newest first; in a list each has its smallest JPEG only."""
 
     media: list[Media]
     next_page_token: Annotated[str, Field(description="ask for the next page with it; empty at the end")]

@@ -1,5 +1,6 @@
 """From the services' messages to the JSON that clients see."""
 
+import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -173,7 +174,13 @@ def _playback(message: media_pb2.Media, addresses: Addresses) -> models.Playback
             )
             for one in message.thumbnails
         ],
+        thumbhash=_thumbhash(message),
     )
+
+
+def _thumbhash(message: media_pb2.Media) -> str | None:
+    found = next((one.thumbhash for one in message.thumbnails if one.thumbhash), b"")
+    return base64.b64encode(found).decode() or None
 
 
 def _rendition(one: media_pb2.Rendition, addresses: Addresses) -> models.Rendition:

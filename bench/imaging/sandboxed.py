@@ -1,7 +1,8 @@
-"""A spell of ours as the service has it: each image by `execute`, in a sandboxed child that is started for it.
+"""A spell of ours as the service has it: each image by `execute`, in a sandboxed child that is forked for it.
 
-Included: the child's start, its imports, the sandbox, the wire both ways. Not included: storage; the original comes
-from a file and the artifacts go to files. The memory told is that of the largest child, by its own account.
+Included: the child's fork, the sandbox, the wire both ways. Not included: storage; the original comes from a file and
+the artifacts go to files. Processor time is that of this process and of the children, by their own account, for they
+are children of the engine's fork server; so is the memory told, that of the largest child.
 """
 
 import asyncio
@@ -32,11 +33,12 @@ class _Original:
 
 
 class _Children:
-    """Scales, each time in a child of its own, and keeps the largest child's peak of memory."""
+    """Scales, each time in a child of its own, and keeps what the children say of their memory and processor time."""
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
         self.peak_bytes = 0
+        self.cpu_s: list[float] = []
 
     def scale(self, job: Job) -> None:
         self._runner.run(self._scale(job))
@@ -49,10 +51,13 @@ class _Children:
         await execute(spec, _Original(Path(job.photo)), Limits(), sink=sink, on_stage=self._note)
 
     def _note(self, stage: Stage) -> None:
+        if "cpu_s" in stage.attributes:
+            self.cpu_s.append(float(stage.attributes["cpu_s"]))
         self.peak_bytes = max(self.peak_bytes, int(stage.attributes.get("max_rss_bytes", 0)))
 
 
 if __name__ == "__main__":
-    children = _Children()
-    spell = timed(told(), children.scale)
-    say(dataclasses.replace(spell, peak_bytes=children.peak_bytes))
+    children, job = _Children(), told()
+    spell = timed(job, children.scale)
+    cpu_seconds = spell.cpu_seconds + sum(children.cpu_s[-job.images :])
+    say(dataclasses.replace(spell, cpu_seconds=cpu_seconds, peak_bytes=children.peak_bytes))

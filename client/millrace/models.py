@@ -177,11 +177,16 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class Playback:
-    """What viewers may fetch from the edge; `manifest_url` is empty for an image."""
+    """What viewers may fetch from the edge; `manifest_url` is empty for an image.
+
+    Thumbnails come largest first, of one size JPEG first. `thumbhash` is what to show until a picture has come, as
+    ThumbHash in base64; empty for none.
+    """
 
     manifest_url: str
     renditions: tuple[Rendition, ...]
     thumbnails: tuple[Thumbnail, ...]
+    thumbhash: str = ""
 
     @classmethod
     def from_json(cls, body: Json) -> Self:
@@ -190,6 +195,7 @@ class Playback:
             str(body.get("manifest_url") or ""),
             tuple(map(Rendition.from_json, body.get("renditions") or ())),
             tuple(map(Thumbnail.from_json, body.get("thumbnails") or ())),
+            str(body.get("thumbhash") or ""),
         )
 
 

@@ -37,6 +37,7 @@ MAX_TEXT: Final = 1_024
 """Characters of names, keys and messages; S3 keys are the longest of them, with 1,024 bytes."""
 MAX_TASKS: Final = 10_000
 MAX_BPS: Final = 10**12
+MAX_THUMBHASH_BYTES: Final = 32
 """A terabit a second: no media, but a number that the tables hold."""
 _COST_TOLERANCE: Final = 1e-3
 
@@ -235,8 +236,8 @@ def result(value: media_pb2.TaskResult) -> Result:
             return Result(body, None, (), tuple(key for piece in pieces for key in _track_keys(piece)))
         case "stills":
             thumbnails = tuple(_thumbnail(still.thumbnail) for still in value.stills.items)
-            if not thumbnails or len({still.size_px for still in thumbnails}) != len(thumbnails):
-                refuse("result.stills.items", "must be at least one, each of another size")
+            if not thumbnails or len({(still.size_px, still.content_type) for still in thumbnails}) != len(thumbnails):
+                refuse("result.stills.items", "must be at least one, each of another size or type")
             return Result(body, None, thumbnails, tuple(still.s3_key for still in thumbnails))
         case _:
             refuse("result", "must have an output")
@@ -287,4 +288,11 @@ def _thumbnail(thumbnail: media_pb2.Thumbnail) -> Thumbnail:
         height_px=positive(f"{field}.height_px", thumbnail.height_px),
         content_type=name(f"{field}.content_type", thumbnail.content_type),
         size_bytes=positive(f"{field}.size_bytes", thumbnail.size_bytes),
+        thumbhash=_thumbhash(f"{field}.thumbhash", thumbnail.thumbhash),
     )
+
+
+def _thumbhash(field: str, value: bytes) -> bytes:
+    if len(value) > MAX_THUMBHASH_BYTES:
+        refuse(field, f"must be at most {MAX_THUMBHASH_BYTES} bytes")
+    return value

@@ -292,7 +292,10 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A still of at most `size_px` on its longer side."""
+    """A still of at most `size_px` on its longer side.
+
+    `thumbhash` stands in for its picture until it has come; empty for none.
+    """
 
     size_px: int
     s3_key: str
@@ -300,6 +303,7 @@ class Thumbnail:
     height_px: int
     content_type: str
     size_bytes: int
+    thumbhash: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

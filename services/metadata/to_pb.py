@@ -145,6 +145,7 @@ def _thumbnail(thumbnail: Thumbnail) -> media_pb2.Thumbnail:
         height_px=thumbnail.height_px,
         content_type=thumbnail.content_type,
         size_bytes=thumbnail.size_bytes,
+        thumbhash=thumbnail.thumbhash,
     )
 
 
@@ -212,4 +213,4 @@ def outputs(results: Sequence[bytes]) -> tuple[list[media_pb2.Track], list[media
     tracks = joining.joined(parsed)
     tracks += [result.track for result in parsed if result.HasField("track")]
     stills = [still for result in parsed for still in result.stills.items]
-    return tracks, sorted(stills, key=lambda still: still.thumbnail.size_px, reverse=True)
+    return tracks, sorted(stills, key=lambda still: -still.thumbnail.size_px)

@@ -44,6 +44,7 @@ async def serve(stop: asyncio.Event) -> None:
             per_title=settings.transcode_per_title,
             ladder=settings.ladder,
             packaging=settings.transcode_packaging,
+            image_formats=settings.transcode_image_formats,
         )
         worker = Worker(
             engine=engine,

@@ -1,5 +1,6 @@
 """The metadata service as planner and worker use it, over gRPC."""
 
+import base64
 from collections.abc import Sequence
 from datetime import timedelta
 from fractions import Fraction
@@ -126,7 +127,8 @@ def result_to_pb(result: Result) -> media_pb2.TaskResult:
         case TrackOutcome() as track:
             return media_pb2.TaskResult(track=_track_to_pb(result, track, result.label))
         case images:
-            stills = [_still_to_pb(image, result.stored[image.name]) for image in images.images]
+            thumbhash = base64.b64decode(images.thumbhash)
+            stills = [_still_to_pb(image, result.stored[image.name], thumbhash) for image in images.images]
             return media_pb2.TaskResult(stills=media_pb2.Stills(items=stills))
 
 
@@ -161,7 +163,7 @@ def _segment_to_pb(segment: Segment, stored: Stored) -> media_pb2.Segment:
     )
 
 
-def _still_to_pb(image: ImageOutcome, stored: Stored) -> media_pb2.Still:
+def _still_to_pb(image: ImageOutcome, stored: Stored, thumbhash: bytes) -> media_pb2.Still:
     thumbnail = media_pb2.Thumbnail(
         size_px=image.size_px,
         s3_key=stored.s3_key,
@@ -169,6 +171,7 @@ def _still_to_pb(image: ImageOutcome, stored: Stored) -> media_pb2.Still:
         height_px=image.height_px,
         content_type=image.content_type,
         size_bytes=stored.size_bytes,
+        thumbhash=thumbhash,
     )
     return media_pb2.Still(thumbnail=thumbnail, sha256=stored.sha256)
 

@@ -25,11 +25,13 @@ from services.transcode.ladder import (
     GOP_S,
     GOPS_PER_SEGMENT,
     HIGH_FRAME_RATE_FACTOR,
+    IMAGE_FORMATS,
     IMAGE_SIZES_PX,
     LADDER,
     MAX_FRAME_RATE,
     SOFTWARE,
     Codec,
+    ImageFormat,
     Packaging,
     Step,
     fitting_steps,
@@ -153,7 +155,7 @@ class AudioSpec:
 @dataclass(frozen=True, slots=True)
 class PosterSpec:
     """Take one picture of a video, `at_s` after its first, and scale it so that the longer side is each
-    of the sizes.
+    of the sizes, in each of the formats.
 
     Never scaled up: a source smaller than a size keeps its own size under that size's name.
     """
@@ -164,15 +166,17 @@ class PosterSpec:
     origin_s: Fraction
     sizes_px: tuple[int, ...]
     cost: int
+    formats: tuple[ImageFormat, ...] = (ImageFormat.JPEG,)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """Scale an image so that its longer side is each of the sizes. Never scaled up, as in `PosterSpec`."""
+    """Scale an image so that its longer side is each of the sizes, in each format. Never up, as in `PosterSpec`."""
 
     label: str
     sizes_px: tuple[int, ...]
     cost: int
+    formats: tuple[ImageFormat, ...] = (ImageFormat.JPEG,)
 
 
 TaskSpec = ChunkSpec | PassThroughSpec | AudioSpec | PosterSpec | ImageSpec
@@ -219,6 +223,7 @@ def plan(
     fleet: Fleet = Fleet(),
     packaging: Packaging = Packaging.CMAF,
     pass_through: bool = True,
+    image_formats: tuple[ImageFormat, ...] = IMAGE_FORMATS,
 ) -> tuple[TaskSpec, ...]:
     """Decides the tasks for one original, by what its bytes are: nobody's claim counts.
 
@@ -232,13 +237,14 @@ def plan(
         fleet: who will work.
         packaging: of all segments.
         pass_through: whether packets of the original may be published.
+        image_formats: what stills are written as.
 
     Raises:
         RejectedSource: NO_VIDEO_TRACK.
     """
     if source.image is not None:
         pixels = source.image.width_px * source.image.height_px
-        return (ImageSpec(label="image", sizes_px=IMAGE_SIZES_PX, cost=pixels),)
+        return (ImageSpec(label="image", sizes_px=IMAGE_SIZES_PX, cost=pixels, formats=image_formats),)
     if source.video is None:
         raise RejectedSource(RejectionReason.NO_VIDEO_TRACK, "the file has no picture")
     timeline = _timeline(source.video, source.duration_s)
@@ -251,7 +257,7 @@ def plan(
         *passed,
         *_chunk_specs(source.video, timeline, renditions[len(passed) :], fleet, packaging),
         *_audio_specs(source, timeline, packaging),
-        _poster_spec(source.video, timeline),
+        _poster_spec(source.video, timeline, image_formats),
     )
 
 
@@ -459,7 +465,7 @@ def _audio_specs(source: SourceInfo, timeline: Timeline, packaging: Packaging) -
     )
 
 
-def _poster_spec(video: VideoStreamInfo, timeline: Timeline) -> PosterSpec:
+def _poster_spec(video: VideoStreamInfo, timeline: Timeline, formats: tuple[ImageFormat, ...]) -> PosterSpec:
     source_px = video.coded_width_px * video.coded_height_px
     return PosterSpec(
         label="poster",
@@ -469,4 +475,5 @@ def _poster_spec(video: VideoStreamInfo, timeline: Timeline) -> PosterSpec:
         sizes_px=IMAGE_SIZES_PX,
         # About a second of decoding leads to the picture.
         cost=source_px * 3 // 10 * max(1, round(timeline.frame_rate)),
+        formats=formats,
     )

@@ -26,7 +26,7 @@ from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
-from services.transcode.ladder import LADDER, Packaging, Step
+from services.transcode.ladder import IMAGE_FORMATS, LADDER, ImageFormat, Packaging, Step
 from services.transcode.originals import Original, OriginalChanged, OriginalMissing, OriginalReader, RangeReader
 from services.transcode.patience import PATIENT, Patience
 from services.transcode.plan import (
@@ -145,6 +145,7 @@ class Planner:
         packaging: Packaging = Packaging.CMAF,
         pass_through: bool = True,
         per_title: bool = False,
+        image_formats: tuple[ImageFormat, ...] = IMAGE_FORMATS,
         patience: Patience = PATIENT,
     ) -> None:
         """Wires the use case.
@@ -158,6 +159,7 @@ class Planner:
             probe_slots: probes at once: each is a child that may fill a core.
             verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
                 of their own, they keep no image waiting.
+            image_formats: what stills are written as.
             fleet: who will encode.
             ladder: the steps that videos get.
             packaging: of their segments.
@@ -170,7 +172,9 @@ class Planner:
         self._bucket = bucket
         self._plans = plans
         self._limits = limits
-        self._plan = partial(plan, fleet=fleet, packaging=packaging, pass_through=pass_through)
+        self._plan = partial(
+            plan, fleet=fleet, packaging=packaging, pass_through=pass_through, image_formats=image_formats
+        )
         self._ladder = ladder
         self._per_title = per_title
         self._patience = patience

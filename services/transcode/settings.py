@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode
 from services.runtime.settings import NatsSettings, S3Settings, TargetSettings
 from services.runtime.topology import LANES
 from services.transcode.engine.limits import Limits
-from services.transcode.ladder import Codec, Packaging, Step, ladder_of
+from services.transcode.ladder import IMAGE_FORMATS, Codec, ImageFormat, Packaging, Step, ladder_of
 from services.transcode.plan import Fleet
 
 _MIB = 1 << 20
@@ -47,6 +47,10 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
         description="encode a few moments of videos of two minutes and more, and leave out steps nobody would choose",
     )
     transcode_image_slots: int = Field(2, ge=1, le=256)
+    transcode_image_formats: Annotated[tuple[ImageFormat, ...], NoDecode] = Field(
+        IMAGE_FORMATS,
+        description="what stills are written as, separated by commas: jpeg, which is always among them, webp, avif",
+    )
     transcode_audio_slots: int = Field(1, ge=1, le=256)
 
     transcode_codecs: Annotated[tuple[Codec, ...], NoDecode] = Field(
@@ -73,7 +77,7 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     )
     upload_max_video_bytes: int = Field(50 * _GB, ge=1, le=5_000 * _GB, description="likewise")
 
-    @field_validator("transcode_lanes", "transcode_codecs", mode="before")
+    @field_validator("transcode_lanes", "transcode_codecs", "transcode_image_formats", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
@@ -85,6 +89,14 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
             msg = f"no such lane: {', '.join(sorted(unknown))}; there are {', '.join(LANES)}"
             raise ValueError(msg)
         return lanes
+
+    @field_validator("transcode_image_formats")
+    @classmethod
+    def _with_jpeg(cls, formats: tuple[ImageFormat, ...]) -> tuple[ImageFormat, ...]:
+        if ImageFormat.JPEG not in formats:
+            msg = "jpeg must be among the formats: some viewers show no other"
+            raise ValueError(msg)
+        return tuple(one for one in ImageFormat if one in formats)
 
     @field_validator("transcode_codecs")
     @classmethod

@@ -34,6 +34,8 @@ class ContainerFormat(StrEnum):
     PNG = "png"
     WEBP = "webp"
     GIF = "gif"
+    AVIF = "avif"
+    HEIC = "heic"
 
     @property
     def kind(self) -> MediaKind:
@@ -41,7 +43,16 @@ class ContainerFormat(StrEnum):
         return MediaKind.IMAGE if self in _IMAGE_FORMATS else MediaKind.VIDEO
 
 
-_IMAGE_FORMATS = frozenset({ContainerFormat.JPEG, ContainerFormat.PNG, ContainerFormat.WEBP, ContainerFormat.GIF})
+_IMAGE_FORMATS = frozenset(
+    {
+        ContainerFormat.JPEG,
+        ContainerFormat.PNG,
+        ContainerFormat.WEBP,
+        ContainerFormat.GIF,
+        ContainerFormat.AVIF,
+        ContainerFormat.HEIC,
+    }
+)
 
 
 class RejectionReason(StrEnum):
@@ -70,7 +81,7 @@ _ADVICE: Mapping[RejectionReason, str] = {
     RejectionReason.EMPTY: "Upload the file again; nothing arrived.",
     RejectionReason.NOT_MEDIA: "Upload a video or an image; this file is neither.",
     RejectionReason.UNSUPPORTED_FORMAT: (
-        "Export it as MP4, MOV, MKV, WebM, TS or AVI for video, or as JPEG, PNG, WebP or GIF for images."
+        "Export it as MP4, MOV, MKV, WebM, TS or AVI for video, or as JPEG, PNG, WebP, AVIF, HEIC or GIF for images."
     ),
     RejectionReason.UNSUPPORTED_CODEC: "Export the video again as H.264 in MP4.",
     RejectionReason.CHECKSUM_MISMATCH: "Make sure that nothing changes the file meanwhile, and upload it again.",
@@ -179,13 +190,16 @@ class AudioStreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """A still picture. `width_px` and `height_px` are as displayed, EXIF orientation (1-8) applied."""
+    """A still picture. `width_px` and `height_px` are as displayed, EXIF orientation (1-8) applied.
+
+    `is_animated`: there are more pictures than the first, which alone is shown.
+    """
 
     width_px: int
     height_px: int
     orientation: int
     has_alpha: bool
-    frame_count: int
+    is_animated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +239,8 @@ def to_jsonable(value: object) -> Any:
 
 def from_jsonable(as_type: type[T], data: object) -> T:
     """Rebuilds a value of `as_type` from `to_jsonable`'s form.
+
+    A field that is missing takes its default, if it has one: values that an older version wrote can be read.
 
     Raises:
         ValueError: the data does not have the form of `as_type`.

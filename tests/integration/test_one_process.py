@@ -32,7 +32,7 @@ async def test_four_services_in_one_process_publish_an_image_and_end_when_told(t
                 uploaded = await millrace.upload(client, picture)
                 media = await millrace.wait_until_published(client, uploaded.media_id)
             assert media.playback is not None
-            assert [thumbnail.size_px for thumbnail in media.playback.thumbnails] == [1200, 600, 150]
+            assert [thumbnail.size_px for thumbnail in media.playback.thumbnails] == [1200, 1200, 600, 600, 150, 150]
         finally:
             for process in (services, gateway):
                 process.terminate()

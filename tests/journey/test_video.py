@@ -1,5 +1,6 @@
 """A video, all the way, judged by a decoder."""
 
+import base64
 from collections.abc import AsyncIterator
 from itertools import pairwise
 
@@ -123,10 +124,14 @@ async def test_what_the_edge_serves_was_warm(video: Journey, http: httpx.AsyncCl
 
 async def test_the_poster_comes_in_three_sizes(video: Journey, http: httpx.AsyncClient) -> None:
     assert video.media.playback is not None
-    assert sorted(thumbnail.size_px for thumbnail in video.media.playback.thumbnails) == [150, 600, 1200]
-    for thumbnail in video.media.playback.thumbnails:
+    thumbnails = video.media.playback.thumbnails
+    assert [(one.size_px, one.content_type) for one in thumbnails] == [
+        (size_px, content_type) for size_px in (1200, 600, 150) for content_type in ("image/jpeg", "image/webp")
+    ]
+    assert len(base64.b64decode(video.media.playback.thumbhash)) > 5
+    for thumbnail in thumbnails:
         answer = await http.get(thumbnail.url)
-        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, thumbnail.content_type)
 
 
 def flash_times_s(pictures: hls.Pictures) -> list[float]:

@@ -7,6 +7,8 @@ import { Problem, token } from "./api.js";
 import { STATUS, byId, bytes, kilobits, make, moment, percent, playTime, show } from "./dom.js";
 import { follow } from "./follow.js";
 import { play } from "./player.js";
+import { bySize, fill, sources } from "./stills.js";
+import { placeholder } from "./thumbhash.js";
 
 const mediaId = decodeURIComponent(location.pathname.split("/").pop());
 const main = byId("main");
@@ -134,26 +136,31 @@ function showPublished(media) {
   else showVideo(media);
 }
 
-function showImage({ filename, playback: { thumbnails } }) {
-  const image = byId("image");
+function showImage({ filename, playback: { thumbnails, thumbhash } }) {
+  const sizes = bySize(thumbnails);
+  const image = byId("picture");
   image.alt = filename;
-  image.src = thumbnails[0].url;
+  fill(image, sizes[0], thumbhash);
   stage("image");
-  byId("thumbnails").replaceChildren(
-    ...thumbnails.map((one) =>
-      make(
-        "li",
-        {},
-        make(
-          "a",
-          { href: one.url },
-          make("img", { src: one.url, alt: `${filename}, ${one.size_px} px`, loading: "lazy", "data-small": one.width_px < 200 }),
-        ),
-        make("p", {}, make("strong", { text: `${one.size_px} px` }), ` · ${one.width_px} × ${one.height_px} · ${bytes(one.size_bytes)}`),
-      ),
-    ),
-  );
+  byId("thumbnails").replaceChildren(...sizes.map((ofOneSize) => still(filename, ofOneSize)));
   show(byId("thumbnails"));
+}
+
+function still(filename, ofOneSize) {
+  const [{ url, size_px: size, width_px: width, height_px: height }] = ofOneSize;
+  const image = make("img", { src: url, alt: `${filename}, ${size} px`, loading: "lazy", "data-small": width < 200 });
+  const files = ofOneSize.flatMap((one, index) => [index ? ", " : " · ", make("a", { href: one.url, text: format(one) }), ` ${bytes(one.size_bytes)}`]);
+  return make(
+    "li",
+    {},
+    make("a", { href: url }, make("picture", {}, ...sources(ofOneSize), image)),
+    make("p", {}, make("strong", { text: `${size} px` }), ` · ${width} × ${height}`, ...files),
+  );
+}
+
+/** "image/webp" → "WebP". */
+function format({ content_type: type }) {
+  return { "image/jpeg": "JPEG", "image/webp": "WebP", "image/avif": "AVIF" }[type] ?? type;
 }
 
 async function showVideo({ playback }) {
@@ -162,6 +169,9 @@ async function showVideo({ playback }) {
   show(byId("renditions-scroll"));
   const video = byId("video");
   if (playback.thumbnails.length) video.poster = playback.thumbnails[0].url;
+  const blur = placeholder(playback.thumbhash);
+  if (blur) video.style.background = `center / contain no-repeat url("${blur}")`;
+  video.addEventListener("loadeddata", () => video.style.removeProperty("background"), { once: true });
   stage("video");
   window.millracePlayer = await play({
     video,

@@ -91,8 +91,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
 -- name: insert_thumbnail
 -- A still, visible once its media is published.
-INSERT INTO thumbnails (shard, media_id, generation, size_px, s3_key, width_px, height_px, content_type, size_bytes)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+INSERT INTO thumbnails (
+    shard, media_id, generation, size_px, s3_key, width_px, height_px, content_type, size_bytes, thumbhash
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: set_playlist
 -- Where the playlist of a rendition lies; answers nothing when there is no such rendition.
@@ -110,19 +112,20 @@ WHERE shard = $1 AND media_id = $2 AND generation = $3
 ORDER BY ordinal;
 
 -- name: list_thumbnails
--- The stills of a generation, largest first.
-SELECT size_px, s3_key, width_px, height_px, content_type, size_bytes
+-- The stills of a generation, largest first, JPEG before the others of its size.
+SELECT size_px, s3_key, width_px, height_px, content_type, size_bytes, thumbhash
 FROM thumbnails
 WHERE shard = $1 AND media_id = $2 AND generation = $3
-ORDER BY size_px DESC;
+ORDER BY size_px DESC, content_type <> 'image/jpeg', content_type DESC;
 
 -- name: smallest_thumbnails
--- The smallest still of each of several published media.
-SELECT DISTINCT ON (t.media_id) t.media_id, t.size_px, t.s3_key, t.width_px, t.height_px, t.content_type, t.size_bytes
+-- The smallest JPEG of each of several published media.
+SELECT DISTINCT ON (t.media_id)
+       t.media_id, t.size_px, t.s3_key, t.width_px, t.height_px, t.content_type, t.size_bytes, t.thumbhash
 FROM thumbnails t
 JOIN media m ON m.shard = t.shard AND m.media_id = t.media_id AND m.generation = t.generation
 WHERE t.shard = $1 AND m.shard = $1 AND m.status = 'published' AND t.media_id = ANY ($2::uuid[])
-ORDER BY t.media_id, t.size_px;
+ORDER BY t.media_id, t.content_type <> 'image/jpeg', t.size_px;
 
 -- name: expired_leases
 -- All shards: tasks whose worker was not heard of in time.

@@ -159,6 +159,7 @@ class TaskTable:
                 still.height_px,
                 still.content_type,
                 still.size_bytes,
+                still.thumbhash,
             )
 
     async def requeue(self, task: Task, failure: Failure | None, *, released: bool) -> bool:
@@ -207,12 +208,12 @@ class TaskTable:
         return [_rendition(row) for row in rows]
 
     async def thumbnails(self, media: Media) -> Sequence[Thumbnail]:
-        """The stills of the current generation, largest first."""
+        """The stills of the current generation, largest first, JPEG before the others of its size."""
         rows = await self._connection.fetch(_SQL["list_thumbnails"], media.shard, media.media_id, media.generation)
         return [_thumbnail(row) for row in rows]
 
     async def smallest_thumbnails(self, shard: Shard, media_ids: Sequence[MediaId]) -> Mapping[MediaId, Thumbnail]:
-        """The smallest still of each of several media of a shard; those that are not published are left out."""
+        """The smallest JPEG of each of several media of a shard; those that are not published are left out."""
         rows = await self._connection.fetch(_SQL["smallest_thumbnails"], shard, media_ids)
         return {MediaId(row["media_id"]): _thumbnail(row) for row in rows}
 
@@ -275,4 +276,5 @@ def _thumbnail(row: asyncpg.Record) -> Thumbnail:
         height_px=row["height_px"],
         content_type=row["content_type"],
         size_bytes=row["size_bytes"],
+        thumbhash=row["thumbhash"],
     )

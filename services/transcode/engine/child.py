@@ -1,14 +1,13 @@
 """The child process: reads one job, shuts the sandbox behind itself, does the job, answers, ends.
 
-Started as `python -m services.transcode.engine.child <socket> <parent's pid>`. Imports come before the
-sandbox, since nothing can be opened after it; nothing of the original is touched before it.
+Forked from a process that has imported and warmed up everything (`fork_server`), since nothing can be opened behind
+the sandbox; nothing of the original is touched before it.
 """
 
 import importlib
 import os
 import re
 import resource
-import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -50,12 +49,15 @@ _IMPORTED_LATE = (
 )  # fmt: skip
 
 
-def main() -> None:
-    """Serves one job on the inherited socket."""
-    socket_fd, parent_pid = int(sys.argv[1]), int(sys.argv[2])
-    sandbox.die_with_parent(parent_pid)
+def warm_up() -> None:
+    """Imports, before any fork, what libraries import late."""
     for name in _IMPORTED_LATE:
         importlib.import_module(name)
+
+
+def serve(socket_fd: int, parent_pid: int) -> None:
+    """Serves one job on the inherited socket; ends the process where that of its parent has ended."""
+    sandbox.die_with_parent(parent_pid)
     channel = Channel(os.fdopen(socket_fd, "rb", closefd=False), os.fdopen(socket_fd, "wb", closefd=False))
     job = channel.receive().head
     limits = from_jsonable(Limits, job["limits"])
@@ -113,7 +115,3 @@ def _usage(own_status: IO[bytes]) -> dict[str, float]:
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
         "max_rss_bytes": int(peak[1]) * 1024 if peak else 0,
     }
-
-
-if __name__ == "__main__":
-    main()

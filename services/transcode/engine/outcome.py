@@ -1,11 +1,15 @@
 """What a finished task hands back: artifacts while it runs, an outcome at the end, stages for the trace."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from services.transcode.source import from_jsonable, to_jsonable
+
+THUMBHASH_MAX_BYTES = 25
+"""A square picture's, with transparency: 6 bytes of averages and scales, 38 coefficients of half a byte each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,19 @@ class ImageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ImagesOutcome:
-    """The renditions of an image or a poster, largest first."""
+    """The renditions of an image or a poster, largest first, of one size in the order of `ImageFormat`.
+
+    `thumbhash` is what to show until they have come, in base64; see `services.transcode.engine.thumbhash`.
+    """
 
     images: tuple[ImageOutcome, ...]
+    thumbhash: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses what is no ThumbHash: the value may come from a child."""
+        if len(base64.b64decode(self.thumbhash, validate=True)) > THUMBHASH_MAX_BYTES:
+            msg = "a ThumbHash is longer than any may be"
+            raise ValueError(msg)
 
 
 Outcome = ChunkOutcome | TrackOutcome | ImagesOutcome

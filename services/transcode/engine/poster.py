@@ -9,7 +9,7 @@ from PIL import Image
 
 from services.transcode.engine.channel import Reporter, stage
 from services.transcode.engine.decoding import Damage, seconds, video_frames
-from services.transcode.engine.image import encode_sizes
+from services.transcode.engine.image_encoding import encode_sizes
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.opening import open_container, sniff_file
 from services.transcode.engine.outcome import ImagesOutcome
@@ -43,7 +43,7 @@ def encode_poster(spec: PosterSpec, file: RemoteFile, limits: Limits, reporter: 
         raise RejectedSource(RejectionReason.CORRUPT, "not one picture of the video can be decoded")
     with stage(reporter, "scale"):
         image = _upright(chosen, stream.sample_aspect_ratio, max(spec.sizes_px))
-    return encode_sizes(image, spec.sizes_px, reporter)
+    return encode_sizes(image, spec.sizes_px, spec.formats, reporter)
 
 
 def _upright(frame: VideoFrame, sample_aspect_ratio: Fraction | None, longer_px: int) -> Image.Image:

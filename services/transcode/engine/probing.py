@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 from services.transcode.engine.channel import Reporter, stage
 from services.transcode.engine.decoding import Damage, seconds, video_frames
 from services.transcode.engine.extent import FALLBACK_RATE, Extent, counted_extent, indexed_extent
-from services.transcode.engine.image import inspect_image
+from services.transcode.engine.image_decoding import inspect_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.opening import check_complete, open_container, sniff_file
 from services.transcode.engine.picture import display_size, orientation

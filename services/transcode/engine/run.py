@@ -8,24 +8,19 @@ field.
 import asyncio
 import hashlib
 import logging
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-from services.transcode.engine import wire
+from services.transcode.engine.children import Child, forked
 from services.transcode.engine.errors import EngineCrashed, EngineTimeout
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Outcome, Stage, outcome_from_json
 from services.transcode.engine.wire import Frame, FrameType, WireError
+from services.transcode.ladder import ImageFormat
 from services.transcode.plan import TaskSpec, spec_to_json
 from services.transcode.source import (
     RejectedSource,
@@ -37,13 +32,11 @@ from services.transcode.source import (
 
 _log = logging.getLogger(__name__)
 
-_ARTIFACT_NAME = re.compile(r"([0-9]{1,5}p(-[a-z0-9]{1,8})?/)?(init\.mp4|seg_[0-9]{5}\.(m4s|ts))|[0-9]{1,5}\.jpg")
-_CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "video/mp2t", "image/jpeg"})
+_ARTIFACT_NAME = re.compile(
+    r"([0-9]{1,5}p(-[a-z0-9]{1,8})?/)?(init\.mp4|seg_[0-9]{5}\.(m4s|ts))|[0-9]{1,5}\.(jpg|webp|avif)"
+)
+_CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "video/mp2t", *(one.content_type for one in ImageFormat)})
 _MAX_READ_BYTES = 32 << 20
-_BUFFERED_BYTES = 1 << 20
-"""What the parent buffers unread: twice this, and the child's writes block until the sink has caught up."""
-_STDERR_TAIL_BYTES = 8 << 10
-_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 
 
 class ByteSource(Protocol):
@@ -147,7 +140,7 @@ async def execute(
 async def _run(job: Mapping[str, Any], source: ByteSource, limits: Limits, caller: _Caller) -> Mapping[str, Any]:
     wall_clock = asyncio.timeout(limits.wall_clock_s)
     try:
-        async with wall_clock, _child(limits) as child:
+        async with wall_clock, forked(limits) as child:
             head = {**job, "limits": to_jsonable(limits), "size_bytes": source.size_bytes}
             await child.send(Frame(FrameType.JOB, head))
             return await _serve(child, source, caller)
@@ -159,7 +152,7 @@ async def _run(job: Mapping[str, Any], source: ByteSource, limits: Limits, calle
         raise EngineCrashed("the child broke the protocol", str(error)) from error
 
 
-async def _serve(child: "_Child", source: ByteSource, caller: _Caller) -> Mapping[str, Any]:
+async def _serve(child: Child, source: ByteSource, caller: _Caller) -> Mapping[str, Any]:
     """Answers the child frame by frame until it has an answer of its own, which is returned."""
     progress = 0.0
     while True:
@@ -231,146 +224,10 @@ def _artifact(frame: Frame) -> Artifact:
     return Artifact(name, content_type, frame.body, hashlib.sha256(frame.body).hexdigest())
 
 
-def _started(child: "_Child", head: Mapping[str, Any]) -> Stage:
+def _started(child: Child, head: Mapping[str, Any]) -> Stage:
     sandbox = {str(part): str(state) for part, state in head["sandbox"].items()}
     missing = sorted(part for part, state in sandbox.items() if state.startswith("missing"))
     if missing:
         _log.warning("the kernel lacks part of the engine's sandbox: %s", ", ".join(missing))
     attributes = {f"sandbox.{part}": state for part, state in sandbox.items()}
     return Stage("child start", child.started_unix_ns, time.time_ns(), {"pid": child.pid, **attributes})
-
-
-class _Tail(asyncio.Protocol):
-    """Keeps the end of what the child prints, so that noise neither blocks it nor fills memory."""
-
-    def __init__(self) -> None:
-        self._kept = bytearray()
-
-    def data_received(self, data: bytes) -> None:
-        """Appends, and forgets all but the last few KiB."""
-        self._kept += data
-        del self._kept[:-_STDERR_TAIL_BYTES]
-
-    @property
-    def text(self) -> str:
-        """What is kept."""
-        return self._kept.decode(errors="replace").strip()
-
-
-@dataclass(slots=True)
-class _Child:
-    """A running child: frames in, frames out, and why it ended."""
-
-    started_unix_ns: int
-    stall_s: float
-    process: subprocess.Popen[bytes]
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    tail: _Tail
-    waited_s: float = 0.0
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self.process.pid
-
-    async def send(self, frame: Frame) -> None:
-        """Sends one frame. A child that has gone is noticed by `receive`.
-
-        Raises:
-            EngineTimeout: it takes too long to read it.
-        """
-        async with self._patience():
-            with suppress(ConnectionError):
-                self.writer.write(wire.encode(frame))
-                if frame.body:
-                    self.writer.write(frame.body)
-                await self.writer.drain()
-
-    async def receive(self) -> Frame:
-        """The child's next frame.
-
-        Raises:
-            EngineCrashed: it ended.
-            EngineTimeout: it has been waited for without progress for too long.
-            WireError: it broke the protocol.
-        """
-        async with self._patience():
-            frame = await wire.read_frame(self.reader)
-        if frame is None:
-            raise await self._crash()
-        return frame
-
-    @asynccontextmanager
-    async def _patience(self) -> AsyncIterator[None]:
-        """Waits for the child, in all no longer than `stall_s` between two signs of progress."""
-        began_s = time.monotonic()
-        stall = asyncio.timeout(max(0.0, self.stall_s - self.waited_s))
-        try:
-            async with stall:
-                yield
-        except TimeoutError as error:
-            if not stall.expired():
-                raise
-            raise EngineTimeout(f"the child made no progress for {self.stall_s:g} s", self.tail.text) from error
-        self.waited_s += time.monotonic() - began_s
-
-    def progressed(self) -> None:
-        """Starts the stall clock anew."""
-        self.waited_s = 0.0
-
-    async def _crash(self) -> EngineCrashed:
-        code = await asyncio.to_thread(self.process.wait)
-        if code >= 0:
-            return EngineCrashed(f"the child exited with code {code}", self.tail.text)
-        name = signal.Signals(-code).name
-        hint = " (out of memory, perhaps)" if name == "SIGKILL" else ""
-        return EngineCrashed(f"the child was ended by {name}{hint}", self.tail.text)
-
-
-@asynccontextmanager
-async def _child(limits: Limits) -> AsyncIterator[_Child]:
-    """Starts a child; on leaving, however that comes about, it is killed and reaped."""
-    loop = asyncio.get_running_loop()
-    started_unix_ns = time.time_ns()
-    async with AsyncExitStack() as stack:
-        ours, theirs = socket.socketpair()
-        stack.callback(theirs.close)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_BUFFERED_BYTES)
-        stack.push_async_callback(_close, writer)
-        tail_fd, noise_fd = os.pipe()
-        noise = stack.enter_context(os.fdopen(noise_fd, "wb", buffering=0))
-        tail_transport, tail = await loop.connect_read_pipe(_Tail, os.fdopen(tail_fd, "rb", buffering=0))
-        stack.callback(tail_transport.close)
-        # Not by the event loop: uvloop runs Python's at-fork hooks between fork and exec, and with the threads of gRPC
-        # and of the trace exporter that ended every fourth child by SIGSEGV. Nor in a thread: the kernel ends a child
-        # that asked to die with its parent when the thread ends that started it.
-        process = subprocess.Popen(  # noqa: ASYNC220
-            [
-                *(sys.executable, "-P", "-s", "-m", "services.transcode.engine.child"),
-                *(str(theirs.fileno()), str(os.getpid())),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=noise,  # what libraries print never meets the protocol
-            stderr=noise,
-            pass_fds=(theirs.fileno(),),
-            # SVT-AV1 prints its settings unless told to speak of errors alone: the tail is for those.
-            env={"PYTHONPATH": str(_PACKAGE_ROOT), "LC_ALL": "C.UTF-8", "SVT_LOG": "1"},
-            start_new_session=True,  # a ^C at the terminal is the parent's to handle
-        )
-        stack.push_async_callback(_end, process)
-        # The child's ends live on in the child alone: its end is then the end of what can be read here.
-        theirs.close()
-        noise.close()
-        yield _Child(started_unix_ns, limits.stall_s, process, reader, writer, tail)
-
-
-async def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    await asyncio.to_thread(process.wait)
-
-
-async def _close(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with suppress(ConnectionError):
-        await writer.wait_closed()

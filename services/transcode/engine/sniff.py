@@ -17,7 +17,13 @@ _TS_SYNC = 0x47
 _ISO_FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp"})
 """QuickTime files older than `ftyp` begin with any of the others."""
 
-_ISO_STILL_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"})
+_ISO_STILL_BRANDS = {
+    # ISO/IEC 23008-12 annex B (HEVC, single pictures and sequences) and the AVIF specification.
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), ContainerFormat.HEIC),
+    **dict.fromkeys((b"avif", b"avis"), ContainerFormat.AVIF),
+}
+_ISO_ANY_STILL_BRANDS = frozenset({b"mif1", b"mif2", b"mif3", b"miaf", b"msf1"})
+"""Say that it is a still; which one, the compatible brands do."""
 
 _RIFF_KINDS = {b"AVI ": ContainerFormat.AVI, b"WEBP": ContainerFormat.WEBP}
 
@@ -47,7 +53,12 @@ _REFUSED = (
     (b"rar!", "a RAR archive"),
     (b"ii*\x00", "a TIFF image"),
     (b"mm\x00*", "a TIFF image"),
+    (b"ii+\x00", "a TIFF image"),
+    (b"mm\x00+", "a TIFF image"),
     (b"bm", "a BMP image"),
+    (b"\x00\x00\x00\x0cjxl ", "a JPEG XL image"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\x00\x00\x00\x0cjp  ", "a JPEG 2000 image"),
     (b"8bps", "a Photoshop document"),
     (b"id3", "an MP3 file"),
     (b"flac", "a FLAC file"),
@@ -79,6 +90,8 @@ def sniff(head: bytes) -> ContainerFormat:
     if _is_transport_stream(head):
         return ContainerFormat.MPEG_TS
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in start:
+        raise RejectedSource(RejectionReason.UNSUPPORTED_FORMAT, "the file is an SVG drawing")
     for magic, name in _REFUSED:
         if start.startswith(magic):
             raise RejectedSource(RejectionReason.UNSUPPORTED_FORMAT, f"the file is {name}")
@@ -108,9 +121,20 @@ def _riff(head: bytes) -> ContainerFormat:
 
 
 def _iso(head: bytes) -> ContainerFormat:
-    if head[4:8] == b"ftyp" and head[8:12] in _ISO_STILL_BRANDS:
-        name = "an AVIF image" if head[8:12].startswith(b"avi") else "a HEIC image"
-        raise RejectedSource(RejectionReason.UNSUPPORTED_FORMAT, f"the file is {name}")
+    """By its main brand, a still or a video: what else it claims to be compatible with never makes a video a still."""
+    if head[4:8] != b"ftyp":
+        return ContainerFormat.MP4
+    brand = head[8:12]
+    if (still := _ISO_STILL_BRANDS.get(brand)) is not None:
+        return still
+    if brand in _ISO_ANY_STILL_BRANDS:
+        end = int.from_bytes(head[:4])
+        for at in range(16, min(end, len(head)) - 3, 4):
+            if (still := _ISO_STILL_BRANDS.get(head[at : at + 4])) is not None:
+                return still
+        raise RejectedSource(RejectionReason.UNSUPPORTED_FORMAT, "the file is a HEIF image, but neither HEIC nor AVIF")
+    if brand == b"crx ":
+        raise RejectedSource(RejectionReason.UNSUPPORTED_FORMAT, "the file is a camera's raw image")
     return ContainerFormat.MP4
 
 

@@ -21,6 +21,9 @@ MAX_BODY_BYTES = 64 << 20
 
 _PREFIX = struct.Struct("!BII")
 
+LIFE_NUMBER = struct.Struct("!i")
+"""How the fork server tells a child's pid and its exit code."""
+
 
 class FrameType(IntEnum):
     """What a frame says. The comment names head and body."""

@@ -327,29 +327,34 @@ class Metadata:
         return media_id
 
 
+THUMBHASH = bytes(range(21))
+
+
 def result_of(claimed: pb.ClaimTaskResponse) -> media_pb2.TaskResult:
     """What a worker would have made of a task."""
     folder = f"{claimed.task.delivery_prefix}/{claimed.task.label}/a{claimed.attempt}"
     if claimed.task.label in {"poster", "image"}:
-        return media_pb2.TaskResult(stills=stills_of(folder, (1_200, 600, 150)))
+        return media_pb2.TaskResult(stills=stills_of(folder, (1_200, 600, 150), ("jpeg", "webp")))
     return media_pb2.TaskResult(track=track_of(claimed.task.label, folder))
 
 
-def stills_of(folder: str, sizes_px: Sequence[int]) -> media_pb2.Stills:
+def stills_of(folder: str, sizes_px: Sequence[int], formats: Sequence[str] = ("jpeg",)) -> media_pb2.Stills:
     return media_pb2.Stills(
         items=[
             media_pb2.Still(
                 thumbnail=media_pb2.Thumbnail(
                     size_px=size_px,
-                    s3_key=f"{folder}/{size_px}.jpg",
+                    s3_key=f"{folder}/{size_px}.{'jpg' if one == 'jpeg' else one}",
                     width_px=size_px,
                     height_px=size_px // 2,
-                    content_type="image/jpeg",
+                    content_type=f"image/{one}",
                     size_bytes=size_px * 50,
+                    thumbhash=THUMBHASH,
                 ),
                 sha256=secrets.token_bytes(32),
             )
             for size_px in sizes_px
+            for one in formats
         ]
     )
 

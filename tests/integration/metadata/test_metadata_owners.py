@@ -7,7 +7,7 @@ import pytest
 
 from media.v1 import media_pb2
 from services.runtime import errors, ids
-from tests.integration.metadata.calls import Metadata
+from tests.integration.metadata.calls import THUMBHASH, Metadata
 
 
 def _same_shard(user: str) -> str:
@@ -98,7 +98,8 @@ async def test_a_list_shows_the_smallest_thumbnail_of_published_media_only(metad
     shown = await metadata.encoded(user, ("720p", "poster"))
     await metadata.publish(await metadata.publication(shown), shown)
     by_id = {media.media_id: media for media in (await metadata.page(user)).media}
-    assert [still.size_px for still in by_id[shown].thumbnails] == [150]
+    [still] = by_id[shown].thumbnails
+    assert (still.size_px, still.content_type, still.thumbhash) == (150, "image/jpeg", THUMBHASH)
     assert not by_id[shown].renditions
     assert not by_id[shown].tasks
     assert not by_id[hidden].thumbnails

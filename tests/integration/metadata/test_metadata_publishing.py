@@ -41,7 +41,7 @@ async def test_an_image_is_published_without_playlists(metadata: Metadata, user:
     await metadata.publish(publication, media_id)
     media = await metadata.media(user, media_id)
     assert media.s3_manifest_key == ""
-    assert [still.size_px for still in media.thumbnails] == [1_200, 600, 150]
+    assert [still.size_px for still in media.thumbnails] == [1_200, 1_200, 600, 600, 150, 150]
 
 
 async def test_nothing_is_published_while_tasks_remain(metadata: Metadata, user: str) -> None:

@@ -190,7 +190,7 @@ async def test_a_result_may_be_sent_twice(metadata: Metadata, user: str, sql: Sq
         assert [await metadata.complete(claimed) for _ in range(3)] == [remaining] * 3
     assert (await metadata.claim(media_id, first)).outcome == pb.CLAIM_OUTCOME_OBSOLETE
     assert await sql.fetchval("SELECT count(*) FROM renditions WHERE media_id = $1", media_id) == 1
-    assert await sql.fetchval("SELECT count(*) FROM thumbnails WHERE media_id = $1", media_id) == 3
+    assert await sql.fetchval("SELECT count(*) FROM thumbnails WHERE media_id = $1", media_id) == 6
 
 
 @pytest.mark.parametrize(

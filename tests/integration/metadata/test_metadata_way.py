@@ -40,7 +40,7 @@ async def test_a_video_goes_from_intent_to_published(metadata: Metadata, user: s
 
     publication = await metadata.publication(upload.media_id)
     assert [track.label for track in publication.tracks] == ["1080p", "720p", "audio"]
-    assert [still.thumbnail.size_px for still in publication.stills] == [1_200, 600, 150]
+    assert [still.thumbnail.size_px for still in publication.stills] == [1_200, 1_200, 600, 600, 150, 150]
     assert not publication.published
     await metadata.publish(publication, upload.media_id)
 
@@ -54,7 +54,7 @@ async def test_a_video_goes_from_intent_to_published(metadata: Metadata, user: s
     assert (first.duration_secs, first.bitrate_kbps, first.peak_bitrate_kbps) == (12.0, 2_000, 2_501)
     assert (first.frame_rate.numerator, first.frame_rate.denominator) == (30_000, 1_001)
     assert not published.renditions[2].HasField("frame_rate")
-    assert [still.size_px for still in published.thumbnails] == [1_200, 600, 150]
+    assert [still.size_px for still in published.thumbnails] == [1_200, 1_200, 600, 600, 150, 150]
 
     assert await _announced(sql, upload.media_id) == {
         "media.uploaded": 1,

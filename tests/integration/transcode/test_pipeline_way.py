@@ -30,7 +30,11 @@ async def test_an_image_is_published_in_three_sizes(pipeline: Pipeline, env: Env
     media = await pipeline.finished(media_id)
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED
     assert media.s3_manifest_key == ""
-    assert [each.size_px for each in media.thumbnails] == [1200, 600, 150]
+    assert [each.size_px for each in media.thumbnails] == [1200, 1200, 600, 600, 150, 150]
+    assert {each.content_type for each in media.thumbnails[::2]} == {"image/jpeg"}
+    assert {each.content_type for each in media.thumbnails[1::2]} == {"image/webp"}
+    assert len({each.thumbhash for each in media.thumbnails}) == 1
+    assert len(media.thumbnails[0].thumbhash) > 5
     async with httpx.AsyncClient() as viewer:
         for thumbnail in media.thumbnails:
             answer = await viewer.get(f"{env['MILLRACE_EDGE_URL']}/{thumbnail.s3_key}")
@@ -67,7 +71,7 @@ async def test_a_video_is_published_and_plays(pipeline: Pipeline, env: Env, shor
         warmed = await grpc_client.call(
             stub.WarmMedia, manifest_service_pb2.WarmMediaRequest(media_id=media_id, generation=1)
         )
-        assert (warmed.warmed_count, warmed.failed_count) == (11, 0)
+        assert (warmed.warmed_count, warmed.failed_count) == (14, 0)
 
 
 async def test_an_image_that_claims_to_be_a_video_is_published_as_what_it_is(pipeline: Pipeline, photo: bytes) -> None:
@@ -75,7 +79,7 @@ async def test_an_image_that_claims_to_be_a_video_is_published_as_what_it_is(pip
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
     assert media.type == media_pb2.MEDIA_TYPE_IMAGE
     assert media.s3_manifest_key == ""
-    assert [each.size_px for each in media.thumbnails] == [1200, 600, 150]
+    assert [each.size_px for each in media.thumbnails] == [1200, 1200, 600, 600, 150, 150]
 
 
 async def test_a_video_that_claims_to_be_an_image_is_published_as_what_it_is(

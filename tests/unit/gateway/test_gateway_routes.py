@@ -50,7 +50,7 @@ def published() -> media_pb2.Media:
                 frame_rate=media_pb2.Rational(numerator=30_000, denominator=1_001),
             )
         ],
-        thumbnails=[media_pb2.Thumbnail(size_px=600, s3_key=f"{PREFIX}/poster/a1/600.jpg")],
+        thumbnails=[media_pb2.Thumbnail(size_px=600, s3_key=f"{PREFIX}/poster/a1/600.jpg", thumbhash=bytes(range(6)))],
     )
     message.published_at.FromSeconds(1_700_000_002)
     return message
@@ -223,6 +223,7 @@ async def test_a_published_media_leads_to_the_edge() -> None:
     assert rendition["manifest_url"] == f"https://edge.example/{PREFIX}/720p/a1/playlist.m3u8"
     assert (rendition["frame_rate"], rendition["duration_secs"]) == (29.97, 12.346)
     assert body["playback"]["thumbnails"][0]["url"] == f"https://edge.example/{PREFIX}/poster/a1/600.jpg"
+    assert body["playback"]["thumbhash"] == "AAECAwQF"
     assert body["links"]["watch"] == f"https://gateway.example/watch/{MEDIA_ID}"
     assert body["links"]["trace"] == "https://traces.example/traces/0af7651916cd43dd8448eb211c80319c"
 

@@ -14,7 +14,7 @@ from media.v1.metadata_service_pb2 import PlannedTask
 from services.metadata import from_pb, to_pb, uploads
 from services.metadata.records import ChecksumAlgorithm, MediaStatus, MediaType, UploadKind, UploadState
 from services.runtime.errors import InvalidArgument, NotFound
-from tests.integration.metadata.calls import stills_of, track_of
+from tests.integration.metadata.calls import THUMBHASH, stills_of, track_of
 
 
 def planned(label: str = "720p", lane: str = "video", spec: str = "{}", share: float = 1.0) -> PlannedTask:
@@ -139,6 +139,17 @@ def test_stills_become_thumbnails() -> None:
         (1_200, "prefix/image/a1/1200.jpg"),
         (150, "prefix/image/a1/150.jpg"),
     ]
+    both = from_pb.result(media_pb2.TaskResult(stills=stills_of("prefix/image/a1", (150,), ("jpeg", "avif"))))
+    assert [(still.content_type, still.thumbhash) for still in both.thumbnails] == [
+        ("image/jpeg", THUMBHASH),
+        ("image/avif", THUMBHASH),
+    ]
+
+
+def _with_thumbhash(value: bytes) -> media_pb2.Stills:
+    stills = stills_of("p", (150,))
+    stills.items[0].thumbnail.thumbhash = value
+    return stills
 
 
 def _broken(**fields: int) -> media_pb2.Track:
@@ -154,6 +165,7 @@ def _broken(**fields: int) -> media_pb2.Track:
         media_pb2.TaskResult(),
         media_pb2.TaskResult(stills=media_pb2.Stills()),
         media_pb2.TaskResult(stills=stills_of("p", (150, 150))),
+        media_pb2.TaskResult(stills=_with_thumbhash(bytes(33))),
         media_pb2.TaskResult(track=media_pb2.Track(label="x", timescale=1, codecs="c")),
         media_pb2.TaskResult(track=_broken(timescale=0)),
         media_pb2.TaskResult(track=_broken(average_bps=-1)),

@@ -50,7 +50,7 @@ IMAGE_SOURCE = SourceInfo(
     duration_s=Fraction(0),
     video=None,
     audio=(),
-    image=ImageInfo(4000, 3000, orientation=6, has_alpha=False, frame_count=1),
+    image=ImageInfo(4000, 3000, orientation=6, has_alpha=False, is_animated=False),
 )
 VIDEO_SOURCE = SourceInfo(
     kind=MediaKind.VIDEO,
@@ -109,7 +109,7 @@ TRACK = TrackOutcome(
     peak_bps=3_000,
 )
 JPEG = artifact("1200.jpg", b"jpeg", "image/jpeg")
-IMAGES = ImagesOutcome((ImageOutcome("1200.jpg", 1200, 900, 1200, len(JPEG.data), "image/jpeg"),))
+IMAGES = ImagesOutcome((ImageOutcome("1200.jpg", 1200, 900, 1200, len(JPEG.data), "image/jpeg"),), "AAECAwQF")
 
 
 def task(spec: TaskSpec = IMAGE_SPEC, *, lane: str = "image", task_id: str = "task-1") -> Task:

@@ -19,6 +19,7 @@ from services.transcode.consumer import Consumer
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, ChunkOutcome, TrackPiece
 from services.transcode.failures import WORKER_STOPPING
+from services.transcode.ladder import ImageFormat
 from services.transcode.language import bcp47
 from services.transcode.metadata_client import MetadataClient, result_to_pb
 from services.transcode.planner import PlannedTask
@@ -58,6 +59,7 @@ def test_stills_travel_with_keys_and_checksums() -> None:
     [still] = result_to_pb(Result("image", "", fakes.IMAGES, stored(fakes.JPEG))).stills.items
     assert still.thumbnail.s3_key == "folder/1200.jpg"
     assert (still.thumbnail.size_px, still.thumbnail.width_px, still.thumbnail.height_px) == (1200, 900, 1200)
+    assert still.thumbnail.thumbhash == bytes(range(6))
     assert still.sha256.hex() == fakes.JPEG.sha256
 
 
@@ -177,6 +179,16 @@ def test_attempts_never_share_a_folder() -> None:
 )
 def test_languages_become_bcp47(said: str | None, tag: str) -> None:
     assert bcp47(said) == tag
+
+
+def test_formats_of_stills_come_from_a_list_and_jpeg_is_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TranscodeSettings().transcode_image_formats == (ImageFormat.JPEG, ImageFormat.WEBP)
+    monkeypatch.setenv("MILLRACE_TRANSCODE_IMAGE_FORMATS", "avif, jpeg")
+    assert TranscodeSettings().transcode_image_formats == (ImageFormat.JPEG, ImageFormat.AVIF)
+    for wrong in ("webp", "jpeg,gif", ""):
+        monkeypatch.setenv("MILLRACE_TRANSCODE_IMAGE_FORMATS", wrong)
+        with pytest.raises(ValidationError):
+            TranscodeSettings()
 
 
 def test_lanes_are_named_and_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,13 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
+def ends(pid: int) -> None:
+    deadline_s = time.monotonic() + 5
+    while is_alive(pid) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert not is_alive(pid)
+
+
 @pytest.fixture(scope="module")
 async def specs(sample: bytes) -> tuple[ChunkSpec, AudioSpec]:
     source = await probe(BytesSource(sample), LIMITS)
@@ -131,9 +138,51 @@ async def test_a_child_inherits_neither_secrets_nor_open_files(sample: bytes, mo
             descriptors.extend(process.joinpath("fd").iterdir())
 
     await probe(BytesSource(sample), LIMITS, on_stage=look)
-    assert {entry.split(b"=")[0] for entry in environment if entry} == {b"PYTHONPATH", b"LC_ALL"}
-    # Standard three, the socket, and its own status to read its memory use from.
+    names = {entry.split(b"=")[0] for entry in environment if entry}
+    assert names == {b"PYTHONPATH", b"LC_ALL", b"OPENBLAS_NUM_THREADS"}
+    # Standard three, the socket, and its own status to read its memory use from: none of the fork server's.
     assert len(descriptors) == 5
+
+
+def threads_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+async def test_every_job_has_a_fresh_process_of_its_own(sample: bytes) -> None:
+    seen = [Pid(), Pid()]
+    parents = []
+    for pid in seen:
+
+        def look(stage: Stage, pid: Pid = pid) -> None:
+            pid.on_stage(stage)
+            if stage.name == "child start":
+                parents.append(parent_of(pid.number))
+
+        await probe(BytesSource(sample), LIMITS, on_stage=look)
+        assert not is_alive(pid.number), "reaped before its job's answer is given"
+    assert seen[0].number != seen[1].number
+    assert parents[0] == parents[1] != os.getpid()
+    assert threads_of(parents[0]) == 1, "what is forked from must have one thread"
+
+
+async def test_when_the_fork_server_dies_its_children_fail_and_the_next_job_has_another(
+    sample: bytes, specs: tuple[ChunkSpec, AudioSpec]
+) -> None:
+    pid = Pid()
+
+    def end_it(stage: Stage) -> None:
+        pid.on_stage(stage)
+        if stage.name == "child start":
+            os.kill(parent_of(pid.number), signal.SIGKILL)
+
+    with pytest.raises(EngineCrashed, match="children are forked from has ended"):
+        await execute(specs[0], BytesSource(sample), LIMITS, sink=Shelf().put, on_stage=end_it)
+    ends(pid.number)
+    assert (await probe(BytesSource(sample), LIMITS)).video is not None
 
 
 PARENT = """
@@ -164,10 +213,7 @@ def test_a_killed_parent_leaves_no_child() -> None:
         # Stopped, it cannot notice by itself that nobody is there any more: the kernel has to end it.
         os.kill(child, signal.SIGSTOP)
         parent.kill()
-    deadline_s = time.monotonic() + 5
-    while is_alive(child) and time.monotonic() < deadline_s:
-        time.sleep(0.02)
-    assert not is_alive(child)
+    ends(child)
 
 
 BUSY_PARENT = """

@@ -69,7 +69,7 @@ async def test_every_exif_orientation_comes_out_upright_and_without_metadata(ori
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitude] = (48.0, 51.0, 29.6)
     data = saved(stored, exif=exif, comment=b"private remark")
     source = await probe(BytesSource(data), LIMITS)
-    assert source.image == ImageInfo(1600, 1000, orientation, has_alpha=False, frame_count=1)
+    assert source.image == ImageInfo(1600, 1000, orientation, has_alpha=False, is_animated=False)
     result = await sources.run(SPEC, data)
     for size_px, height_px in ((1200, 750), (600, 375), (150, 94)):
         image = shelved(result, size_px)
@@ -122,7 +122,7 @@ async def test_of_an_animation_the_first_frame_is_taken() -> None:
     data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
     source = await probe(BytesSource(data), LIMITS)
     assert source.image is not None
-    assert source.image.frame_count == 3
+    assert source.image.is_animated
     assert near((await rendition(data)).getpixel((50, 50)), RED, 20)
 
 

@@ -1,5 +1,6 @@
 """Whole encodes in real children, checked by an independent reader (libav's demuxer and decoders)."""
 
+import base64
 import hashlib
 from fractions import Fraction
 from itertools import accumulate
@@ -111,12 +112,13 @@ def test_progress_rises_to_the_end_and_stages_say_what_was_done(
 
 def test_the_poster_is_the_picture_half_a_second_in(whole: tuple[SourceInfo, dict[str, Result]]) -> None:
     result = whole[1]["poster"]
-    assert [(i.size_px, i.width_px, i.height_px) for i in result.images.images] == [
-        (1200, 320, 180),
-        (600, 320, 180),
-        (150, 150, 84),
+    assert [(i.size_px, i.width_px, i.height_px, i.content_type) for i in result.images.images] == [
+        (*size, f"image/{kind}")
+        for size in ((1200, 320, 180), (600, 320, 180), (150, 150, 84))
+        for kind in ("jpeg", "webp")
     ]
-    assert all(result.shelf.artifacts[i.name].content_type == "image/jpeg" for i in result.images.images)
+    assert all(result.shelf.artifacts[i.name].content_type == i.content_type for i in result.images.images)
+    assert base64.b64decode(result.images.thumbhash)
 
 
 async def test_bit_rates_are_those_of_the_bytes(whole: tuple[SourceInfo, dict[str, Result]]) -> None:

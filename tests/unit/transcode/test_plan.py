@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transcode.ladder import Codec, Packaging, ladder_of
+from services.transcode.ladder import Codec, ImageFormat, Packaging, ladder_of
 from services.transcode.plan import (
     AudioSpec,
     ChunkSpec,
@@ -69,7 +69,7 @@ PHOTO = SourceInfo(
     duration_s=Fraction(0),
     video=None,
     audio=(),
-    image=ImageInfo(width_px=3000, height_px=4000, orientation=6, has_alpha=False, frame_count=1),
+    image=ImageInfo(width_px=3000, height_px=4000, orientation=6, has_alpha=False, is_animated=False),
 )
 
 rates = st.one_of(
@@ -119,6 +119,21 @@ def test_an_image_is_one_task() -> None:
     (spec,) = plan(PHOTO)
     assert isinstance(spec, ImageSpec)
     assert spec.sizes_px == (1200, 600, 150)
+    assert spec.formats == (ImageFormat.JPEG, ImageFormat.WEBP)
+    everything = tuple(ImageFormat)
+    assert [one.formats for one in plan(PHOTO, image_formats=everything) if isinstance(one, ImageSpec)] == [everything]
+    poster = plan(SOURCE, image_formats=everything)[-1]
+    assert isinstance(poster, PosterSpec)
+    assert poster.formats == everything
+
+
+def test_a_spec_of_before_there_were_formats_makes_jpeg() -> None:
+    (spec,) = plan(PHOTO)
+    older = spec_to_json(spec)
+    del older["formats"]
+    read = spec_from_json(older)
+    assert isinstance(read, ImageSpec)
+    assert read.formats == (ImageFormat.JPEG,)
 
 
 @given(rates, st.fractions(min_value=Fraction(1, 5), max_value=4000, max_denominator=1000))

@@ -17,6 +17,17 @@ ACCEPTED = {
     "png": (b"\x89PNG\r\n\x1a\n", ContainerFormat.PNG),
     "webp": (b"RIFF\x00\x00\x00\x00WEBPVP8 ", ContainerFormat.WEBP),
     "gif": (b"GIF89a", ContainerFormat.GIF),
+    "heic": (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", ContainerFormat.HEIC),
+    "a burst of heic": (b"\x00\x00\x00\x1cftyphevc\x00\x00\x00\x00msf1hevcheic", ContainerFormat.HEIC),
+    "heic by its second brand": (b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1heic", ContainerFormat.HEIC),
+    "avif": (b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00mif1avifmiaf", ContainerFormat.AVIF),
+    "animated avif": (b"\x00\x00\x00\x18ftypavis\x00\x00\x00\x00msf1avis", ContainerFormat.AVIF),
+    "avif by its second brand": (b"\x00\x00\x00\x1cftypmif1\x00\x00\x00\x00miafavifMA1B", ContainerFormat.AVIF),
+    "mp4 that names a still's brand too": (
+        b"\x00\x00\x00\x1cftypisom\x00\x00\x02\x00heicavifmif1",
+        ContainerFormat.MP4,
+    ),
+    "mov of a camera that writes heic": (b"\x00\x00\x00\x18ftypqt  \x00\x00\x00\x00qt  heic", ContainerFormat.MP4),
 }
 
 REFUSED = {
@@ -30,7 +41,19 @@ REFUSED = {
     "XML": (b"<?xml version='1.0'?><svg/>", RejectionReason.UNSUPPORTED_FORMAT),
     "HTML": (b"<!DOCTYPE html><script>", RejectionReason.UNSUPPORTED_FORMAT),
     "zip": (b"PK\x03\x04", RejectionReason.UNSUPPORTED_FORMAT),
-    "heic": (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00", RejectionReason.UNSUPPORTED_FORMAT),
+    "HEIF of neither kind": (b"\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1jpeg", RejectionReason.UNSUPPORTED_FORMAT),
+    "brands behind their box": (
+        b"\x00\x00\x00\x14ftypmif1\x00\x00\x00\x00mif1heicavif",
+        RejectionReason.UNSUPPORTED_FORMAT,
+    ),
+    "camera's raw image": (b"\x00\x00\x00\x18ftypcrx \x00\x00\x00\x01crx isom", RejectionReason.UNSUPPORTED_FORMAT),
+    "BMP": (b"BM\x36\x00\x0c\x00", RejectionReason.UNSUPPORTED_FORMAT),
+    "TIFF, little-endian": (b"II*\x00\x08\x00\x00\x00", RejectionReason.UNSUPPORTED_FORMAT),
+    "TIFF, big-endian": (b"MM\x00*\x00\x00\x00\x08", RejectionReason.UNSUPPORTED_FORMAT),
+    "BigTIFF": (b"II+\x00\x08\x00\x00\x00", RejectionReason.UNSUPPORTED_FORMAT),
+    "JPEG XL": (b"\x00\x00\x00\x0cJXL \r\n\x87\n", RejectionReason.UNSUPPORTED_FORMAT),
+    "JPEG XL without boxes": (b"\xff\x0a\xfa\x1f", RejectionReason.UNSUPPORTED_FORMAT),
+    "JPEG 2000": (b"\x00\x00\x00\x0cjP  \r\n\x87\n", RejectionReason.UNSUPPORTED_FORMAT),
     "wave": (b"RIFF\x00\x00\x00\x00WAVEfmt ", RejectionReason.UNSUPPORTED_FORMAT),
     "program": (b"\x7fELF\x02\x01\x01", RejectionReason.NOT_MEDIA),
     "text": (b"Good morning, " * 100, RejectionReason.NOT_MEDIA),
@@ -53,9 +76,26 @@ def test_what_is_refused(name: str) -> None:
     assert rejection.value.reason is reason
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"<svg onload='x'>",
+        b"<?xml version='1.0'?>\n<svg/>",
+        b"\xef\xbb\xbf<!-- drawn by hand -->\n<SVG>",
+        b"<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' ''><svg>",
+    ],
+)
+def test_drawings_are_refused_as_such(head: bytes) -> None:
+    with pytest.raises(RejectedSource, match="an SVG drawing") as rejection:
+        sniff(head)
+    assert rejection.value.reason is RejectionReason.UNSUPPORTED_FORMAT
+    assert "JPEG, PNG" in rejection.value.reason.advice
+
+
 def test_each_format_belongs_to_one_pipeline() -> None:
     images = {f for f in ContainerFormat if f.kind is MediaKind.IMAGE}
-    assert images == {ContainerFormat.JPEG, ContainerFormat.PNG, ContainerFormat.WEBP, ContainerFormat.GIF}
+    videos = {ContainerFormat.MP4, ContainerFormat.MATROSKA, ContainerFormat.MPEG_TS, ContainerFormat.AVI}
+    assert images == set(ContainerFormat) - videos
 
 
 def test_every_first_box_of_a_playable_iso_file_is_taken() -> None:

@@ -252,6 +252,7 @@ class Thumbnail(_message.Message):
     HEIGHT_PX_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    THUMBHASH_FIELD_NUMBER: _builtins.int
     size_px: _builtins.int
     """Upper bound of the longer side that was asked for, in pixels."""
     s3_key: _builtins.str
@@ -264,6 +265,8 @@ class Thumbnail(_message.Message):
     """Content type of the object."""
     size_bytes: _builtins.int
     """Size of the object in bytes."""
+    thumbhash: _builtins.bytes
+    """ThumbHash of the picture, the same for all of its sizes: what to show until it has come. Empty where none was made."""
     def __init__(
         self,
         *,
@@ -273,10 +276,11 @@ class Thumbnail(_message.Message):
         height_px: _builtins.int = ...,
         content_type: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
+        thumbhash: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "height_px", b"height_px", "s3_key", b"s3_key", "size_bytes", b"size_bytes", "size_px", b"size_px", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "height_px", b"height_px", "s3_key", b"s3_key", "size_bytes", b"size_bytes", "size_px", b"size_px", "thumbhash", b"thumbhash", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -390,7 +394,7 @@ class Media(_message.Message):
 
     @_builtins.property
     def thumbnails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Thumbnail]:
-        """Stills; empty until published."""
+        """Stills, largest first, JPEG before the others of its size; empty until published."""
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskSummary]:
@@ -733,7 +737,7 @@ class Stills(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Still]:
-        """One for each size, largest first."""
+        """One for each size and content type, largest first; JPEG before the others of its size."""
 
     def __init__(
         self,

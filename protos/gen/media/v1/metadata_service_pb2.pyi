@@ -178,7 +178,7 @@ class ListMediaResponse(_message.Message):
     """Opaque; empty at the end."""
     @_builtins.property
     def media(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.Media]:
-        """Newest first; without tasks, renditions and thumbnails beyond the smallest."""
+        """Newest first; without tasks, renditions and thumbnails beyond the smallest JPEG."""
 
     def __init__(
         self,
