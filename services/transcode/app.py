@@ -40,6 +40,7 @@ async def serve(stop: asyncio.Event) -> None:
             probe_slots=settings.transcode_planner_slots,
             verification_slots=settings.transcode_verification_slots,
             fleet=settings.fleet,
+            loudness=settings.loudness,
         )
         worker = Worker(
             engine=engine,

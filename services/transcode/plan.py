@@ -108,10 +108,24 @@ class ChunkSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LoudnessTarget:
+    """How loud sound is to be, by EBU R 128.
+
+    Attributes:
+        integrated_lufs: of a whole track, as it is heard.
+        true_peak_ceiling_dbtp: no peak is lifted above it, also where the target is then missed.
+    """
+
+    integrated_lufs: float
+    true_peak_ceiling_dbtp: float
+
+
+@dataclass(frozen=True, slots=True)
 class AudioSpec:
     """Encode one audio track: AAC-LC in CMAF, exactly as long as the video's timeline, cut at its borders.
 
-    Gaps and a missing end are filled with silence; what lies outside the timeline is dropped.
+    Gaps and a missing end are filled with silence; what lies outside the timeline is dropped. With `loudness`
+    None, sound is as loud as it came.
     """
 
     label: str
@@ -121,6 +135,7 @@ class AudioSpec:
     channels: int
     language: str | None
     timeline: Timeline
+    loudness: LoudnessTarget | None
     cost: int
 
 
@@ -185,7 +200,13 @@ _ROUNDS = 2
 """Chunks a worker gets: with fewer, a slow one holds the others up at the end; with more, borders only cost."""
 
 
-def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet = Fleet()) -> tuple[TaskSpec, ...]:
+def plan(
+    source: SourceInfo,
+    *,
+    ladder: tuple[Step, ...] = LADDER,
+    fleet: Fleet = Fleet(),
+    loudness: LoudnessTarget | None = None,
+) -> tuple[TaskSpec, ...]:
     """Decides the tasks for one original, by what its bytes are: nobody's claim counts.
 
     Video: `ChunkSpec`s in order of time, of each stretch the largest renditions first; an `AudioSpec` for each track of
@@ -195,6 +216,7 @@ def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet 
         source: what the probe found.
         ladder: the steps to choose from.
         fleet: who will work.
+        loudness: of every track of sound; None leaves each as it is.
 
     Raises:
         RejectedSource: NO_VIDEO_TRACK.
@@ -207,7 +229,7 @@ def plan(source: SourceInfo, *, ladder: tuple[Step, ...] = LADDER, fleet: Fleet 
     timeline = _timeline(source.video, source.duration_s)
     return (
         *_chunk_specs(source.video, timeline, ladder, fleet),
-        *_audio_specs(source, timeline),
+        *_audio_specs(source, timeline, loudness),
         _poster_spec(source.video, timeline),
     )
 
@@ -350,7 +372,7 @@ def _frame_cost(video: VideoStreamInfo, group: tuple[RenditionSpec, ...]) -> int
     return decoded_px + sum(rendition.width_px * rendition.height_px for rendition in group)
 
 
-def _audio_specs(source: SourceInfo, timeline: Timeline) -> tuple[AudioSpec, ...]:
+def _audio_specs(source: SourceInfo, timeline: Timeline, loudness: LoudnessTarget | None) -> tuple[AudioSpec, ...]:
     return tuple(
         AudioSpec(
             label="audio" if number == 1 else f"audio-{number}",
@@ -360,8 +382,10 @@ def _audio_specs(source: SourceInfo, timeline: Timeline) -> tuple[AudioSpec, ...
             channels=channels,
             language=track.language,
             timeline=timeline,
-            # A second of stereo AAC takes about as long as half a megapixel of video.
-            cost=max(1, round(timeline.duration_s * 500_000)),
+            loudness=loudness,
+            # A second of stereo AAC takes about as long as half a megapixel of video; half as long again where it is
+            # decoded twice.
+            cost=max(1, round(timeline.duration_s * (750_000 if loudness else 500_000))),
         )
         for number, track in enumerate(source.audio[:AUDIO_MAX_TRACKS], start=1)
     )

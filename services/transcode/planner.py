@@ -27,7 +27,17 @@ from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
 from services.transcode.originals import Original, OriginalChanged, OriginalMissing, OriginalReader, RangeReader
 from services.transcode.patience import PATIENT, Patience
-from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, ImageSpec, PosterSpec, TaskSpec, plan, spec_to_json
+from services.transcode.plan import (
+    AudioSpec,
+    ChunkSpec,
+    Fleet,
+    ImageSpec,
+    LoudnessTarget,
+    PosterSpec,
+    TaskSpec,
+    plan,
+    spec_to_json,
+)
 from services.transcode.source import MediaKind, RejectedSource, SourceInfo, to_jsonable
 from services.transcode.tasks import Failure
 
@@ -129,6 +139,7 @@ class Planner:
         probe_slots: int,
         verification_slots: int,
         fleet: Fleet,
+        loudness: LoudnessTarget | None = None,
         patience: Patience = PATIENT,
     ) -> None:
         """Wires the use case.
@@ -143,6 +154,7 @@ class Planner:
             verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
                 of their own, they keep no image waiting.
             fleet: who will encode.
+            loudness: of all sound; None leaves it as it is.
             patience: how long storage may be away before a probe gives up.
         """
         self._engine = engine
@@ -151,6 +163,7 @@ class Planner:
         self._plans = plans
         self._limits = limits
         self._fleet = fleet
+        self._loudness = loudness
         self._patience = patience
         self._probes = asyncio.Semaphore(probe_slots)
         self._verifications = asyncio.Semaphore(verification_slots)
@@ -211,7 +224,7 @@ class Planner:
         """What the original is, and what becomes of it."""
         await self._tried(self._verify, uploaded)
         source = await self._tried(self._probe, uploaded)
-        return source, _planned(source, self._fleet)
+        return source, _planned(source, self._fleet, self._loudness)
 
     async def _tried(self, reading: Callable[[Uploaded], Awaitable[_T]], uploaded: Uploaded) -> _T:
         """What reading the original gave; a try that failed for no lasting reason is made again."""
@@ -265,9 +278,9 @@ def _attributes(uploaded: Uploaded) -> dict[str, str | int]:
     return {semconv.MEDIA_ID: uploaded.media_id, semconv.MEDIA_SIZE_BYTES: uploaded.original.size_bytes}
 
 
-def _planned(source: SourceInfo, fleet: Fleet) -> tuple[PlannedTask, ...]:
+def _planned(source: SourceInfo, fleet: Fleet, loudness: LoudnessTarget | None) -> tuple[PlannedTask, ...]:
     with spans.TRACER.start_as_current_span("plan") as span:
-        specs = plan(source, fleet=fleet)
+        specs = plan(source, fleet=fleet, loudness=loudness)
         span.set_attribute(semconv.TASK_COUNT, len(specs))
         return tuple(
             PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share)

@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode
 from services.runtime.settings import NatsSettings, S3Settings, TargetSettings
 from services.runtime.topology import LANES
 from services.transcode.engine.limits import Limits
-from services.transcode.plan import Fleet
+from services.transcode.plan import Fleet, LoudnessTarget
 
 _MIB = 1 << 20
 _GB = 1_000_000_000
@@ -40,6 +40,16 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     )
     transcode_image_slots: int = Field(2, ge=1, le=256)
     transcode_audio_slots: int = Field(1, ge=1, le=256)
+
+    transcode_loudness_lufs: float | None = Field(
+        None,
+        ge=-50.0,
+        le=-5.0,
+        description="integrated loudness of all sound, by EBU R 128; unset, it stays as it came",
+    )
+    transcode_true_peak_ceiling_dbtp: float = Field(
+        -1.0, ge=-20.0, le=0.0, description="where loudness is set: no peak of the sound is above"
+    )
 
     task_lease_s: float = Field(30.0, ge=1.0, le=600.0, description="a dead worker's task waits this long")
     transcode_grace_s: float = Field(20.0, ge=0.0, le=3600.0, description="for tasks in hand when told to stop")
@@ -83,6 +93,13 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     def fleet(self) -> Fleet:
         """Who works on what this process plans."""
         return Fleet(self.transcode_fleet_video_slots)
+
+    @property
+    def loudness(self) -> LoudnessTarget | None:
+        """How loud sound is to be; None leaves it as it is."""
+        if self.transcode_loudness_lufs is None:
+            return None
+        return LoudnessTarget(self.transcode_loudness_lufs, self.transcode_true_peak_ceiling_dbtp)
 
     @property
     def lease(self) -> timedelta:

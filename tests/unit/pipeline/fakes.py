@@ -24,7 +24,7 @@ from services.transcode.engine.outcome import (
 from services.transcode.engine_port import ByteSource
 from services.transcode.originals import Original
 from services.transcode.patience import Patience
-from services.transcode.plan import Fleet, ImageSpec, TaskSpec, spec_to_json
+from services.transcode.plan import Fleet, ImageSpec, LoudnessTarget, TaskSpec, spec_to_json
 from services.transcode.planner import PlannedTask, Planner
 from services.transcode.source import (
     AudioStreamInfo,
@@ -342,7 +342,12 @@ class FakeAnnouncer:
 
 
 def planner(
-    engine: FakeEngine, plans: FakePlans, storage: FakeStorage | None = None, *, verification_slots: int = 2
+    engine: FakeEngine,
+    plans: FakePlans,
+    storage: FakeStorage | None = None,
+    *,
+    verification_slots: int = 2,
+    loudness: LoudnessTarget | None = None,
 ) -> Planner:
     """A planner among fakes."""
     return Planner(
@@ -354,5 +359,6 @@ def planner(
         probe_slots=2,
         verification_slots=verification_slots,
         fleet=FLEET,
+        loudness=loudness,
         patience=SHORT_PATIENCE,
     )
