@@ -11,12 +11,16 @@ _HIGH_PASS = (1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621)
 _BLOCK, _STEP = RATE_HZ * 4 // 10, RATE_HZ // 10
 
 
-def integrated_lufs(samples: NDArray[np.float32]) -> float:
-    """Gated loudness of channels by samples at 48 kHz; one channel counts as the two speakers that play it."""
+def integrated_lufs(samples: NDArray[np.float32], step: int = _STEP) -> float:
+    """Gated loudness of channels by samples at 48 kHz; one channel counts as the two speakers that play it.
+
+    A block begins every `step` samples. With smaller steps than the standard's, what is as short as a block does not
+    depend on where in the steps it lies.
+    """
     heard = np.concatenate([samples, samples]) if len(samples) == 1 else samples
     power = (_weighted(heard) ** 2).sum(axis=0)
     sums = np.concatenate([[0.0], np.cumsum(power)])
-    starts = np.arange(0, len(power) - _BLOCK + 1, _STEP)
+    starts = np.arange(0, len(power) - _BLOCK + 1, step)
     blocks = (sums[starts + _BLOCK] - sums[starts]) / _BLOCK
     blocks = blocks[_lufs(blocks) > SILENCE_LUFS]
     if not len(blocks):

@@ -258,4 +258,6 @@ def samples(data: bytes) -> tuple[NDArray[np.float32], Fraction]:
     with av.open(io.BytesIO(data), "r") as container:
         frames = list(container.decode(audio=0))
     start_s = Fraction(frames[0].pts or 0) * (frames[0].time_base or 1)
-    return np.concatenate([np.asarray(frame.to_ndarray(), np.float32) for frame in frames], axis=1), start_s
+    resampler = av.AudioResampler("fltp", frames[0].layout, 48_000)
+    pieces = [piece.to_ndarray() for frame in [*frames, None] for piece in resampler.resample(frame)]
+    return np.concatenate(pieces, axis=1).astype(np.float32), start_s
