@@ -77,6 +77,9 @@ bench-transcode: install ## Transcoding against ffmpeg and Shaka Streamer, time 
 bench-images: install ## A 12 MP photo to three sizes against Pillow, pyvips and sharp; ARGS="--quick"
 	python -m bench.images $(ARGS)
 
+bench-publishing: install ## From `complete` to `published` with 1, 2, 4 and 8 workers; ARGS="--quick"
+	python -m bench.publishing $(ARGS)
+
 clean: down ## Remove the data of the local stack, samples and caches
 	rm -rf .local samples .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -21,13 +21,18 @@ _SETTINGS: Mapping[str, str] = {
 
 
 @contextmanager
-def stack() -> Iterator[Stack]:
-    """A stack without data; what it leaves behind is thrown away, its logs are kept until the next one."""
+def stack(services: Sequence[str] = SERVICES, settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """A stack without data; what it leaves behind is thrown away, its logs are kept until the next one.
+
+    Args:
+        services: of ours, to start.
+        settings: in addition to those that all benchmarks have.
+    """
     folder = OUT / "stack"
     shutil.rmtree(folder, ignore_errors=True)
     OUT.mkdir(exist_ok=True)
     try:
-        with Stack(folder, SERVICES, _SETTINGS) as running:
+        with Stack(folder, services, {**_SETTINGS, **(settings or {})}) as running:
             yield running
     finally:
         for name in ("seaweedfs", "postgres", "nats", "traces"):

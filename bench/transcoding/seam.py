@@ -26,6 +26,7 @@ from services.transcode.engine.picture import Cascade
 from services.transcode.plan import (
     ChunkSpec,
     Fleet,
+    Output,
     PassThroughSpec,
     PosterSpec,
     RenditionSpec,
@@ -218,7 +219,7 @@ def _child(spec: TaskSpec, stages: Mapping[str, Stage]) -> Child:
 
 
 def _tasks(info: SourceInfo, slots: int, *, one_chunk: bool, pass_through: bool) -> list[TaskSpec]:
-    specs = plan(info, fleet=Fleet(video_slots=slots), pass_through=pass_through)
+    specs = plan(info, output=Output(pass_through=pass_through), fleet=Fleet(video_slots=slots))
     wanted: list[TaskSpec] = [spec for spec in specs if not isinstance(spec, PosterSpec)]
     if not one_chunk:
         return wanted
@@ -227,7 +228,7 @@ def _tasks(info: SourceInfo, slots: int, *, one_chunk: bool, pass_through: bool)
 
 
 def _chunks(info: SourceInfo, slots: int) -> list[ChunkSpec]:
-    specs = plan(info, fleet=Fleet(video_slots=slots), pass_through=False)
+    specs = plan(info, output=Output(pass_through=False), fleet=Fleet(video_slots=slots))
     return [spec for spec in specs if isinstance(spec, ChunkSpec)]
 
 

@@ -40,11 +40,8 @@ async def serve(stop: asyncio.Event) -> None:
             probe_slots=settings.transcode_planner_slots,
             verification_slots=settings.transcode_verification_slots,
             fleet=settings.fleet,
-            pass_through=settings.transcode_pass_through,
+            output=settings.output,
             per_title=settings.transcode_per_title,
-            ladder=settings.ladder,
-            packaging=settings.transcode_packaging,
-            image_formats=settings.transcode_image_formats,
         )
         worker = Worker(
             engine=engine,

@@ -77,6 +77,41 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
+class LoudnessTarget:
+    """How loud sound is to be, by EBU R 128.
+
+    Attributes:
+        integrated_lufs: of a whole track, as it is heard.
+        true_peak_ceiling_dbtp: no peak is lifted above it, also where the target is then missed.
+    """
+
+    integrated_lufs: float
+    true_peak_ceiling_dbtp: float
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What originals shall become.
+
+    Attributes:
+        ladder: the steps to choose from; those of a video's first codec first.
+        packaging: of all segments.
+        pass_through: whether packets of an original may be published.
+        loudness: of every track of sound; None leaves each as it is.
+        image_formats: what stills are written as.
+    """
+
+    ladder: tuple[Step, ...] = LADDER
+    packaging: Packaging = Packaging.CMAF
+    pass_through: bool = True
+    loudness: LoudnessTarget | None = None
+    image_formats: tuple[ImageFormat, ...] = IMAGE_FORMATS
+
+
+DEFAULT_OUTPUT = Output()
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """Who will work: how many tasks of video all workers together have in hand at once."""
 
@@ -138,7 +173,8 @@ class PassThroughSpec:
 class AudioSpec:
     """Encode one audio track: AAC-LC, exactly as long as the video's timeline, cut at its borders.
 
-    Gaps and a missing end are filled with silence; what lies outside the timeline is dropped.
+    Gaps and a missing end are filled with silence; what lies outside the timeline is dropped. With `loudness`
+    None, sound is as loud as it came.
     """
 
     label: str
@@ -150,6 +186,7 @@ class AudioSpec:
     timeline: Timeline
     cost: int
     packaging: Packaging = Packaging.CMAF
+    loudness: LoudnessTarget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,15 +253,7 @@ _ROUNDS = 2
 """Chunks a worker gets: with fewer, a slow one holds the others up at the end; with more, borders only cost."""
 
 
-def plan(
-    source: SourceInfo,
-    *,
-    ladder: tuple[Step, ...] = LADDER,
-    fleet: Fleet = Fleet(),
-    packaging: Packaging = Packaging.CMAF,
-    pass_through: bool = True,
-    image_formats: tuple[ImageFormat, ...] = IMAGE_FORMATS,
-) -> tuple[TaskSpec, ...]:
+def plan(source: SourceInfo, *, output: Output = DEFAULT_OUTPUT, fleet: Fleet = Fleet()) -> tuple[TaskSpec, ...]:
     """Decides the tasks for one original, by what its bytes are: nobody's claim counts.
 
     Video: a `PassThroughSpec`, where the original already is its largest rendition; `ChunkSpec`s codec by codec, of
@@ -233,31 +262,28 @@ def plan(
 
     Args:
         source: what the probe found.
-        ladder: the steps to choose from.
+        output: what is wished.
         fleet: who will work.
-        packaging: of all segments.
-        pass_through: whether packets of the original may be published.
-        image_formats: what stills are written as.
 
     Raises:
         RejectedSource: NO_VIDEO_TRACK.
     """
     if source.image is not None:
         pixels = source.image.width_px * source.image.height_px
-        return (ImageSpec(label="image", sizes_px=IMAGE_SIZES_PX, cost=pixels, formats=image_formats),)
+        return (ImageSpec(label="image", sizes_px=IMAGE_SIZES_PX, cost=pixels, formats=output.image_formats),)
     if source.video is None:
         raise RejectedSource(RejectionReason.NO_VIDEO_TRACK, "the file has no picture")
     timeline = _timeline(source.video, source.duration_s)
-    renditions = _rendition_specs(source.video, timeline, ladder)
+    renditions = _rendition_specs(source.video, timeline, output.ladder)
     passed: tuple[PassThroughSpec, ...] = ()
-    if pass_through and packaging is Packaging.CMAF and _passes(source.video, timeline, renditions[0]):
+    if output.pass_through and output.packaging is Packaging.CMAF and _passes(source.video, timeline, renditions[0]):
         timeline = _on_grid_of(source.video, timeline)
         passed = (_pass_through_spec(source.video, timeline, renditions[0]),)
     return (
         *passed,
-        *_chunk_specs(source.video, timeline, renditions[len(passed) :], fleet, packaging),
-        *_audio_specs(source, timeline, packaging),
-        _poster_spec(source.video, timeline, image_formats),
+        *_chunk_specs(source.video, timeline, renditions[len(passed) :], fleet, output.packaging),
+        *_audio_specs(source, timeline, output),
+        _poster_spec(source.video, timeline, output.image_formats),
     )
 
 
@@ -447,7 +473,7 @@ def _frame_cost(video: VideoStreamInfo, group: tuple[RenditionSpec, ...]) -> int
     return decoded_px + encoded_px
 
 
-def _audio_specs(source: SourceInfo, timeline: Timeline, packaging: Packaging) -> tuple[AudioSpec, ...]:
+def _audio_specs(source: SourceInfo, timeline: Timeline, output: Output) -> tuple[AudioSpec, ...]:
     return tuple(
         AudioSpec(
             label="audio" if number == 1 else f"audio-{number}",
@@ -457,9 +483,11 @@ def _audio_specs(source: SourceInfo, timeline: Timeline, packaging: Packaging) -
             channels=channels,
             language=track.language,
             timeline=timeline,
-            # A second of stereo AAC takes about as long as half a megapixel of video.
-            cost=max(1, round(timeline.duration_s * 500_000)),
-            packaging=packaging,
+            # A second of stereo AAC takes about as long as half a megapixel of video; half as long again where it is
+            # decoded twice.
+            cost=max(1, round(timeline.duration_s * (750_000 if output.loudness else 500_000))),
+            packaging=output.packaging,
+            loudness=output.loudness,
         )
         for number, track in enumerate(source.audio[:AUDIO_MAX_TRACKS], start=1)
     )

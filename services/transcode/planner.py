@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 from functools import partial
@@ -26,14 +26,16 @@ from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
-from services.transcode.ladder import IMAGE_FORMATS, LADDER, ImageFormat, Packaging, Step
+from services.transcode.ladder import Step
 from services.transcode.originals import Original, OriginalChanged, OriginalMissing, OriginalReader, RangeReader
 from services.transcode.patience import PATIENT, Patience
 from services.transcode.plan import (
+    DEFAULT_OUTPUT,
     AudioSpec,
     ChunkSpec,
     Fleet,
     ImageSpec,
+    Output,
     PassThroughSpec,
     PosterSpec,
     TaskSpec,
@@ -141,11 +143,8 @@ class Planner:
         probe_slots: int,
         verification_slots: int,
         fleet: Fleet,
-        ladder: tuple[Step, ...] = LADDER,
-        packaging: Packaging = Packaging.CMAF,
-        pass_through: bool = True,
+        output: Output = DEFAULT_OUTPUT,
         per_title: bool = False,
-        image_formats: tuple[ImageFormat, ...] = IMAGE_FORMATS,
         patience: Patience = PATIENT,
     ) -> None:
         """Wires the use case.
@@ -159,11 +158,8 @@ class Planner:
             probe_slots: probes at once: each is a child that may fill a core.
             verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
                 of their own, they keep no image waiting.
-            image_formats: what stills are written as.
             fleet: who will encode.
-            ladder: the steps that videos get.
-            packaging: of their segments.
-            pass_through: whether packets of originals may be published.
+            output: what originals shall become.
             per_title: whether to leave out steps that a video does not need.
             patience: how long storage may be away before a probe gives up.
         """
@@ -172,10 +168,8 @@ class Planner:
         self._bucket = bucket
         self._plans = plans
         self._limits = limits
-        self._plan = partial(
-            plan, fleet=fleet, packaging=packaging, pass_through=pass_through, image_formats=image_formats
-        )
-        self._ladder = ladder
+        self._fleet = fleet
+        self._output = output
         self._per_title = per_title
         self._patience = patience
         self._probes = asyncio.Semaphore(probe_slots)
@@ -237,9 +231,11 @@ class Planner:
         """What the original is, and what becomes of it."""
         await self._tried(self._verify, uploaded)
         source = await self._tried(self._probe, uploaded)
-        ladder = await self._tried(partial(self._worthwhile, source), uploaded) if self._per_title else self._ladder
+        output = self._output
+        if self._per_title:
+            output = replace(output, ladder=await self._tried(partial(self._worthwhile, source), uploaded))
         with spans.TRACER.start_as_current_span("plan") as span:
-            specs = self._plan(source, ladder=ladder)
+            specs = plan(source, output=output, fleet=self._fleet)
             span.set_attribute(semconv.TASK_COUNT, len(specs))
         return source, _recorded(specs)
 
@@ -275,19 +271,20 @@ class Planner:
 
     async def _worthwhile(self, source: SourceInfo, uploaded: Uploaded) -> tuple[Step, ...]:
         """The steps that the video needs; all of them, where that cannot be found out."""
-        samples = per_title.samples(plan(source, ladder=self._ladder, fleet=Fleet(1), pass_through=False))
+        ladder = self._output.ladder
+        samples = per_title.samples(plan(source, output=Output(ladder, pass_through=False), fleet=Fleet(1)))
         if not samples:
-            return self._ladder
+            return ladder
         async with self._probes, self._opened(uploaded) as original:
             with spans.TRACER.start_as_current_span("sample", attributes=_attributes(uploaded)) as span:
                 try:
                     needs_bps = await sampling.needs_bps(self._engine, samples, original, self._limits)
                 except (RejectedSource, EngineFailed) as error:
                     _log.warning("sampling_failed", media_id=uploaded.media_id, error=str(error))
-                    return self._ladder
-                ladder = per_title.worthwhile(self._ladder, samples[0].renditions, needs_bps)
-                span.set_attribute(semconv.STEPS, [step.label for step in ladder])
-                return ladder
+                    return ladder
+                kept = per_title.worthwhile(ladder, samples[0].renditions, needs_bps)
+                span.set_attribute(semconv.STEPS, [step.label for step in kept])
+                return kept
 
     def _opened(self, uploaded: Uploaded) -> AbstractAsyncContextManager[OriginalReader]:
         return originals.opened(self._storage, self._bucket, uploaded.original, patience=self._patience)

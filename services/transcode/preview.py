@@ -7,7 +7,7 @@ from fractions import Fraction
 from services.runtime.errors import InvalidArgument
 from services.transcode.engine.limits import Limits
 from services.transcode.ladder import LADDER, Step
-from services.transcode.plan import AudioSpec, ChunkSpec, TaskSpec, plan
+from services.transcode.plan import AudioSpec, ChunkSpec, Output, TaskSpec, plan
 from services.transcode.planner import cost_shares
 from services.transcode.source import (
     AudioStreamInfo,
@@ -53,7 +53,7 @@ def preview(shape: Shape, limits: Limits, ladder: tuple[Step, ...] = LADDER) -> 
         InvalidArgument: `details["field"]` is out of bounds.
     """
     _check(shape, limits)
-    specs = plan(_source(shape), ladder=ladder, pass_through=False)
+    specs = plan(_source(shape), output=Output(ladder))
     renditions: dict[str, PlannedRendition] = {}
     for spec, share in zip(specs, cost_shares(specs), strict=True):
         for rendition in _renditions(spec, share):

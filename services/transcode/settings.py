@@ -11,7 +11,7 @@ from services.runtime.settings import NatsSettings, S3Settings, TargetSettings
 from services.runtime.topology import LANES
 from services.transcode.engine.limits import Limits
 from services.transcode.ladder import IMAGE_FORMATS, Codec, ImageFormat, Packaging, Step, ladder_of
-from services.transcode.plan import Fleet
+from services.transcode.plan import Fleet, LoudnessTarget, Output
 
 _MIB = 1 << 20
 _GB = 1_000_000_000
@@ -60,6 +60,15 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     )
     transcode_packaging: Packaging = Field(
         Packaging.CMAF, description="cmaf, or ts for players from before 2016; ts carries h264 alone"
+    )
+    transcode_loudness_lufs: float | None = Field(
+        None,
+        ge=-50.0,
+        le=-5.0,
+        description="integrated loudness of all sound, by EBU R 128; unset, it stays as it came",
+    )
+    transcode_true_peak_ceiling_dbtp: float = Field(
+        -1.0, ge=-20.0, le=0.0, description="where loudness is set: no peak of the sound is above"
     )
 
     task_lease_s: float = Field(30.0, ge=1.0, le=600.0, description="a dead worker's task waits this long")
@@ -132,6 +141,24 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     def fleet(self) -> Fleet:
         """Who works on what this process plans."""
         return Fleet(self.transcode_fleet_video_slots)
+
+    @property
+    def output(self) -> Output:
+        """What originals shall become."""
+        return Output(
+            ladder=self.ladder,
+            packaging=self.transcode_packaging,
+            pass_through=self.transcode_pass_through,
+            loudness=self.loudness,
+            image_formats=self.transcode_image_formats,
+        )
+
+    @property
+    def loudness(self) -> LoudnessTarget | None:
+        """How loud sound is to be; None leaves it as it is."""
+        if self.transcode_loudness_lufs is None:
+            return None
+        return LoudnessTarget(self.transcode_loudness_lufs, self.transcode_true_peak_ceiling_dbtp)
 
     @property
     def lease(self) -> timedelta:

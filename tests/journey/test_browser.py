@@ -10,8 +10,10 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 import millrace
 from deploy.local.stack import Stack
 from tests.env import Env
+from tests.journey import films
 from tests.journey.browser import chromium
-from tests.journey.conftest import Journey
+from tests.journey.conftest import Journey, travel
+from tests.journey.films import DURATION_S, FILMS, Film
 
 __all__ = ["chromium"]
 
@@ -55,6 +57,26 @@ async def until(page: Page, condition: str, argument: object = None) -> None:
             await asyncio.sleep(0.1)
 
 
+_LISTEN_TO = """number => {
+    const video = document.querySelector('video');
+    if (!window.listener) {
+        const context = new AudioContext(), source = context.createMediaElementSource(video);
+        window.listener = context.createAnalyser();
+        window.listener.fftSize = 8192;
+        source.connect(window.listener);
+    }
+    window.millracePlayer.audioTrack = number;
+    video.loop = true; video.currentTime = 1; video.play();
+}"""
+
+_HEARS = """toneHz => {
+    const bins = new Float32Array(window.listener.frequencyBinCount);
+    window.listener.getFloatFrequencyData(bins);
+    const loudest = bins.indexOf(Math.max(...bins)) * window.listener.context.sampleRate / window.listener.fftSize;
+    return Math.abs(loudest - toneHz) < 20;
+}"""
+
+
 def watch_url(env: Env, media_id: str, token: str = "") -> str:
     return f"{env['MILLRACE_GATEWAY_URL']}/watch/{media_id}" + (f"#token={token}" if token else "")
 
@@ -86,6 +108,62 @@ async def test_each_level_decodes(suite: Stack, env: Env, video: Journey, page: 
     )
     await until(page, "height => document.querySelector('video').videoHeight === height", height_px)
     await until(page, "() => document.querySelector('video').currentTime > 0.5")
+
+
+@pytest.fixture(scope="module")
+async def shown_films(
+    client: millrace.Client, env: Env, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, millrace.Media]:
+    """All films, sent at once and published."""
+    folder = tmp_path_factory.mktemp("films")
+
+    async def publish(film: Film) -> millrace.Media:
+        await asyncio.to_thread(films.write, film, folder / film.name)
+        return (await travel(client, env, folder / film.name)).media
+
+    return dict(zip(map(str, FILMS), await asyncio.gather(*map(publish, FILMS)), strict=True))
+
+
+@pytest.mark.parametrize("film", FILMS, ids=str)
+async def test_films_as_people_have_them_play_over_their_borders(
+    suite: Stack, env: Env, shown_films: dict[str, millrace.Media], page: Page, film: Film
+) -> None:
+    """Segments are four seconds long: whoever is past the tenth has crossed two borders."""
+    await page.goto(watch_url(env, shown_films[film.name].media_id, suite.token("alice")))
+    await expect(page.locator("main")).to_have_attribute("data-levels", "1", timeout=SOON_MS)
+    await page.evaluate(
+        """() => {
+            const video = document.querySelector('video');
+            window.troubles = [];
+            window.millracePlayer.on('hlsError', (_, { details }) => window.troubles.push(details));
+            video.addEventListener('error', () => window.troubles.push(video.error.message));
+            video.volume = 0; video.playbackRate = 4; video.play();
+        }"""
+    )
+    await until(page, "() => document.querySelector('video').currentTime > 10 || window.troubles.length")
+    assert await page.evaluate("window.troubles") == []
+    size = "[document.querySelector('video').videoWidth, document.querySelector('video').videoHeight]"
+    assert await page.evaluate(size) == list(film.shown)
+    assert await page.evaluate("document.querySelector('video').duration") == pytest.approx(DURATION_S, abs=0.1)
+    decoded = "document.querySelector('video')."
+    assert await page.evaluate(f"{decoded}webkitVideoDecodedByteCount") > 0
+    assert await page.evaluate(f"{decoded}webkitAudioDecodedByteCount") > 0
+    assert await page.evaluate(f"{decoded}getVideoPlaybackQuality().corruptedVideoFrames") == 0
+
+
+async def test_both_languages_are_offered_and_heard(
+    suite: Stack, env: Env, shown_films: dict[str, millrace.Media], page: Page
+) -> None:
+    await page.goto(watch_url(env, shown_films["surround.mkv"].media_id, suite.token("alice")))
+    await expect(page.locator("main")).to_have_attribute("data-levels", "1", timeout=SOON_MS)
+    await until(page, "() => window.millracePlayer.audioTracks.length === 2")
+    assert await page.evaluate("window.millracePlayer.audioTracks.map(track => track.lang)") == ["en", "de"]
+    # What the segments hold is told apart by the tone, where the browser mixes it.
+    for number, tone_hz in enumerate(
+        sound.tone_hz for sound in next(film for film in FILMS if film.name == "surround.mkv").sounds
+    ):
+        await page.evaluate(_LISTEN_TO, number)
+        await until(page, _HEARS, tone_hz)
 
 
 async def test_progress_is_shown_until_it_plays(

@@ -6,57 +6,83 @@ from typing import cast
 
 import av
 from av.audio.codeccontext import AudioCodecContext
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
 from services.transcode.engine import adts, cmaf, mpegts
 from services.transcode.engine.channel import Reporter, stage
-from services.transcode.engine.decoding import Damage, audio_frames, seconds
+from services.transcode.engine.decoding import Damage, audio_frames
 from services.transcode.engine.limits import Limits
+from services.transcode.engine.loudness import LoudnessMeter, amplified, gain_db
 from services.transcode.engine.opening import open_container, sniff_file
 from services.transcode.engine.outcome import TrackOutcome
+from services.transcode.engine.pcm import FRAME_SAMPLES, layout, on_timeline, pcm_frame
 from services.transcode.engine.remote_file import RemoteFile
 from services.transcode.engine.track import TrackWriter
 from services.transcode.ladder import Packaging
-from services.transcode.plan import AudioSpec, Timeline
-
-_FRAME_SAMPLES = 1024
-"""AAC-LC's frame. The encoder's first frame is priming: it holds what comes before the first sample."""
+from services.transcode.plan import AudioSpec, LoudnessTarget, Timeline
 
 _GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER: the decoder's configuration goes into extradata
-_SAMPLE_BYTES = 4
-_JUMP_S = 1
-"""So far back, a time is that of another clock, as for pictures."""
-_TOLERANCE_S = Fraction(30, 1000)
-"""Timestamps that stray less are jitter, and are left alone: each correction can be heard as a click."""
+_MEASURING_SHARE = 0.3
+"""Of the work, where loudness is measured first: the source is decoded twice, and measured and encoded once."""
 
 
 def encode_audio(spec: AudioSpec, file: RemoteFile, limits: Limits, reporter: Reporter) -> TrackOutcome:
-    """Encodes the track that `spec` asks for.
+    """Encodes the track that `spec` asks for. Where it is to have a certain loudness, decodes it once more before, to
+    measure it: so memory does not grow with its length.
 
     Raises:
         RejectedSource: CORRUPT, too much of it cannot be decoded.
     """
+    measuring_share = _MEASURING_SHARE if spec.loudness else 0.0
+    by_db = _gain_db(spec, spec.loudness, file, limits, reporter) if spec.loudness else 0.0
+    damage = Damage()
+    frames = _decoded(spec, file, limits, damage, reporter)
+    encoder = _open_encoder(spec)
+    track = _Track(spec, encoder.extradata or b"", reporter)
+    with stage(reporter, "encode") as attributes:
+        frame_count = 0
+        for planes in frames:
+            heard = amplified(planes, by_db) if by_db else planes
+            track.add(encoder.encode(pcm_frame(heard, spec, frame_count)))
+            frame_count += 1
+            reporter.progress(measuring_share + (1 - measuring_share) * frame_count / track.frames_wanted)
+        track.add(encoder.encode(None))
+        attributes.update(frames=frame_count, bytes_read=file.bytes_fetched)
+    damage.check()
+    return track.finish()
+
+
+def _decoded(
+    spec: AudioSpec, file: RemoteFile, limits: Limits, damage: Damage, reporter: Reporter
+) -> Iterator[list[bytes]]:
+    """The track on the timeline, from its start."""
     with stage(reporter, "open") as attributes:
         container = open_container(file, sniff_file(file))
         stream = cast(AudioStream, container.streams[spec.stream_index])
         stream.codec_context.thread_count = limits.threads
         attributes["codec"] = stream.codec_context.name
-    encoder = _open_encoder(spec)
-    track = _Track(spec, encoder.extradata or b"", reporter)
+    return on_timeline(audio_frames(container, stream, damage), spec)
+
+
+def _gain_db(spec: AudioSpec, target: LoudnessTarget, file: RemoteFile, limits: Limits, reporter: Reporter) -> float:
+    """By how much the track is to be turned up or down, after all of it was listened to."""
     damage = Damage()
-    with stage(reporter, "encode") as attributes:
-        frame_count = 0
-        for planes in on_timeline(audio_frames(container, stream, damage), spec):
-            track.add(encoder.encode(_frame(planes, spec, frame_count)))
-            frame_count += 1
-            reporter.progress(frame_count / track.frames_wanted)
-        track.add(encoder.encode(None))
-        attributes.update(frames=frame_count, bytes_read=file.bytes_fetched)
+    frames = _decoded(spec, file, limits, damage, reporter)
+    meter = LoudnessMeter(spec)
+    frames_wanted = segment_ends(spec.timeline, spec.sample_rate_hz)[-1]
+    with stage(reporter, "measure loudness") as attributes:
+        for frame_count, planes in enumerate(frames, start=1):
+            meter.add(planes)
+            reporter.progress(_MEASURING_SHARE * frame_count / frames_wanted)
+        measured = meter.measured()
+        by_db = gain_db(measured, target)
+        if measured is not None:
+            attributes["integrated_lufs"] = round(measured.integrated_lufs, 2)
+            attributes["true_peak_dbtp"] = round(measured.true_peak_dbtp, 2)
+        attributes["gain_db"] = round(by_db, 2)
     damage.check()
-    return track.finish()
+    return by_db
 
 
 def segment_ends(timeline: Timeline, sample_rate_hz: int) -> list[int]:
@@ -66,96 +92,9 @@ def segment_ends(timeline: Timeline, sample_rate_hz: int) -> list[int]:
     to the video's border, so the two drift by no more than half a frame (11 ms at 48 kHz).
     """
     samples_per_segment = timeline.segment_frames / timeline.frame_rate * sample_rate_hz
-    inner = [1 + round(number * samples_per_segment / _FRAME_SAMPLES) for number in range(1, timeline.segment_count)]
+    inner = [1 + round(number * samples_per_segment / FRAME_SAMPLES) for number in range(1, timeline.segment_count)]
     total_samples = round(timeline.duration_s * sample_rate_hz)
-    return [*inner, 1 + -(-total_samples // _FRAME_SAMPLES)]
-
-
-def on_timeline(decoded: Iterator[AudioFrame], spec: AudioSpec) -> Iterator[list[bytes]]:
-    """The whole timeline in frames of 1,024 samples, whatever the source has to offer.
-
-    Yields planar 32-bit floats, a `bytes` a channel. Gaps are silent, overlaps and what lies outside the
-    timeline are cut, the last frame is filled up with silence.
-    """
-    buffer = _Buffer(spec.channels, round(spec.timeline.duration_s * spec.sample_rate_hz))
-    resampler = AudioResampler()
-    input_format: tuple[int, str, str] | None = None
-    expected_s: Fraction | None = None
-    shift_s = Fraction(0)
-    position = 0
-    for frame in decoded:
-        if buffer.is_full:
-            break
-        at_s = seconds(frame.pts, frame.time_base)
-        if at_s is not None and expected_s is not None and at_s + shift_s < expected_s - _JUMP_S:
-            shift_s = expected_s - at_s  # the clock began anew, where the stream was cut together
-        at_s = None if at_s is None else at_s + shift_s
-        jumped = at_s is not None and (expected_s is None or abs(at_s - expected_s) > _TOLERANCE_S)
-        frame_format = (frame.sample_rate, frame.layout.name, frame.format.name)
-        if jumped or frame_format != input_format:
-            # What the old resampler still holds belongs before the jump.
-            if input_format is not None:
-                position = buffer.put(position, resampler.resample(None))
-            resampler = AudioResampler(format="fltp", layout=_layout(spec.channels), rate=spec.sample_rate_hz)
-            input_format = frame_format
-        if at_s is not None and jumped:
-            position = round((at_s - spec.timeline.origin_s) * spec.sample_rate_hz)
-            expected_s = at_s
-        if expected_s is not None:
-            expected_s += Fraction(frame.samples, frame.sample_rate)
-        frame.pts = None
-        position = buffer.put(position, resampler.resample(frame))
-        yield from buffer.full_frames()
-    if input_format is not None:
-        buffer.put(position, resampler.resample(None))
-    buffer.fill_up()
-    yield from buffer.full_frames()
-
-
-class _Buffer:
-    """Samples from the start of the timeline on, until they leave in full frames."""
-
-    def __init__(self, channels: int, total_samples: int) -> None:
-        self._planes = [bytearray() for _ in range(channels)]
-        self._total = total_samples
-        self._filled = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the timeline's end is reached."""
-        return self._filled >= self._total
-
-    def put(self, position: int, frames: list[AudioFrame]) -> int:
-        """Puts frames at a position, which may be negative; returns the position after them."""
-        for frame in frames:
-            self._pad(min(position, self._total) - self._filled)
-            start = self._filled - position
-            stop = min(frame.samples, self._total - position)
-            if start < stop:
-                for buffer, plane in zip(self._planes, frame.planes, strict=True):
-                    buffer.extend(bytes(plane)[start * _SAMPLE_BYTES : stop * _SAMPLE_BYTES])
-                self._filled += stop - start
-            position += frame.samples
-        return position
-
-    def fill_up(self) -> None:
-        """Silence to the timeline's end, and on to the end of its last frame."""
-        self._pad(self._total - self._filled)
-        self._pad(-self._total % _FRAME_SAMPLES)
-
-    def full_frames(self) -> Iterator[list[bytes]]:
-        """Takes out whole frames."""
-        size = _FRAME_SAMPLES * _SAMPLE_BYTES
-        while len(self._planes[0]) >= size:
-            yield [bytes(buffer[:size]) for buffer in self._planes]
-            for buffer in self._planes:
-                del buffer[:size]
-
-    def _pad(self, count: int) -> None:
-        if count > 0:
-            for buffer in self._planes:
-                buffer.extend(bytes(count * _SAMPLE_BYTES))
-            self._filled += count
+    return [*inner, 1 + -(-total_samples // FRAME_SAMPLES)]
 
 
 class _Track:
@@ -213,49 +152,35 @@ class _Track:
 
     def _heard_until(self, number: int) -> int:
         """The timeline's sample at which coded frame `number` begins; priming, number 0, lies before it."""
-        return min((number - 1) * _FRAME_SAMPLES, self._total_samples)
+        return min((number - 1) * FRAME_SAMPLES, self._total_samples)
 
 
 def _opened_writer(spec: AudioSpec, audio_specific_config: bytes, reporter: Reporter) -> TrackWriter:
     if spec.packaging is Packaging.TS:
         # MPEG-TS has no edit lists: the priming frame is there to begin decoding with, and its time is before frame 0.
-        segments = mpegts.TsSegments("aac", spec.sample_rate_hz, _FRAME_SAMPLES)
+        segments = mpegts.TsSegments("aac", spec.sample_rate_hz, FRAME_SAMPLES)
         return TrackWriter(reporter, mpegts.CONTENT_TYPE, spec.sample_rate_hz, b"", packaging=segments)
     init = cmaf.audio_init(
         audio_specific_config,
         channels=spec.channels,
         sample_rate_hz=spec.sample_rate_hz,
         bitrate_bps=spec.bitrate_bps,
-        priming_ticks=_FRAME_SAMPLES,
+        priming_ticks=FRAME_SAMPLES,
         language=_language(spec.language),
     )
     return TrackWriter(reporter, "audio/mp4", spec.sample_rate_hz, init)
 
 
-def _frame(planes: list[bytes], spec: AudioSpec, number: int) -> AudioFrame:
-    frame = AudioFrame(format="fltp", layout=_layout(spec.channels), samples=_FRAME_SAMPLES)
-    frame.sample_rate = spec.sample_rate_hz
-    frame.time_base = Fraction(1, spec.sample_rate_hz)
-    frame.pts = number * _FRAME_SAMPLES
-    for plane, data in zip(frame.planes, planes, strict=True):
-        plane.update(data)
-    return frame
-
-
 def _open_encoder(spec: AudioSpec) -> AudioCodecContext:
     encoder = av.CodecContext.create("aac", "w")
     encoder.sample_rate = spec.sample_rate_hz
-    encoder.layout = _layout(spec.channels)
+    encoder.layout = layout(spec.channels)
     encoder.format = "fltp"
     encoder.bit_rate = spec.bitrate_bps
     encoder.time_base = Fraction(1, spec.sample_rate_hz)
     encoder.flags |= _GLOBAL_HEADER
     encoder.open()
     return encoder
-
-
-def _layout(channels: int) -> str:
-    return "mono" if channels == 1 else "stereo"
 
 
 def _language(language: str | None) -> str:

@@ -24,7 +24,7 @@ from services.transcode.engine.outcome import (
 from services.transcode.engine_port import ByteSource
 from services.transcode.originals import Original
 from services.transcode.patience import Patience
-from services.transcode.plan import Fleet, ImageSpec, TaskSpec, spec_to_json
+from services.transcode.plan import DEFAULT_OUTPUT, Fleet, ImageSpec, Output, TaskSpec, spec_to_json
 from services.transcode.planner import PlannedTask, Planner
 from services.transcode.source import (
     AudioStreamInfo,
@@ -349,6 +349,7 @@ def planner(
     *,
     verification_slots: int = 2,
     per_title: bool = False,
+    output: Output = DEFAULT_OUTPUT,
 ) -> Planner:
     """A planner among fakes."""
     return Planner(
@@ -361,5 +362,6 @@ def planner(
         verification_slots=verification_slots,
         fleet=FLEET,
         per_title=per_title,
+        output=output,
         patience=SHORT_PATIENCE,
     )

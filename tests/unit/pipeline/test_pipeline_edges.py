@@ -22,6 +22,7 @@ from services.transcode.failures import WORKER_STOPPING
 from services.transcode.ladder import ImageFormat
 from services.transcode.language import bcp47
 from services.transcode.metadata_client import MetadataClient, result_to_pb
+from services.transcode.plan import LoudnessTarget
 from services.transcode.planner import PlannedTask
 from services.transcode.servicer import TranscodeServicer
 from services.transcode.settings import TranscodeSettings
@@ -207,6 +208,17 @@ def test_the_limits_of_uploads_are_held_for_what_the_bytes_are(monkeypatch: pyte
     monkeypatch.setenv("MILLRACE_UPLOAD_MAX_VIDEO_BYTES", "456")
     limits = TranscodeSettings().probe_limits
     assert (limits.max_image_bytes, limits.max_video_bytes) == (123, 456)
+
+
+def test_loudness_is_set_or_left_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TranscodeSettings().loudness is None
+    monkeypatch.setenv("MILLRACE_TRANSCODE_LOUDNESS_LUFS", "-16")
+    assert TranscodeSettings().loudness == LoudnessTarget(-16.0, -1.0)
+    monkeypatch.setenv("MILLRACE_TRANSCODE_TRUE_PEAK_CEILING_DBTP", "-2.5")
+    assert TranscodeSettings().loudness == LoudnessTarget(-16.0, -2.5)
+    monkeypatch.setenv("MILLRACE_TRANSCODE_LOUDNESS_LUFS", "16")
+    with pytest.raises(ValidationError, match="less than or equal to -5"):
+        TranscodeSettings()
 
 
 async def _keep() -> None:

@@ -13,7 +13,7 @@ from services.transcode.engine.errors import EngineCrashed
 from services.transcode.engine.outcome import ChunkOutcome, Outcome, TrackPiece
 from services.transcode.ladder import LADDER, Codec, ladder_of
 from services.transcode.per_title import samples, worthwhile
-from services.transcode.plan import ChunkSpec, Fleet, plan
+from services.transcode.plan import ChunkSpec, Fleet, Output, plan
 from services.transcode.planner import Uploaded
 from services.transcode.source import SourceInfo
 from tests.unit.pipeline import fakes
@@ -33,7 +33,7 @@ def lasting(duration_s: int) -> SourceInfo:
 
 
 def samples_of(source: SourceInfo) -> tuple[ChunkSpec, ...]:
-    return samples(plan(source, fleet=Fleet(1), pass_through=False))
+    return samples(plan(source, output=Output(pass_through=False), fleet=Fleet(1)))
 
 
 def kept(needs_bps: Mapping[str, int], codecs: tuple[Codec, ...] = (Codec.H264,)) -> list[str]:

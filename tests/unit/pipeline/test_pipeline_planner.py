@@ -11,7 +11,7 @@ from services.runtime.errors import DeadlineExceeded, Internal, InvalidArgument,
 from services.transcode.engine.errors import EngineCrashed
 from services.transcode.engine.limits import Limits
 from services.transcode.originals import OriginalMissing
-from services.transcode.plan import ImageSpec, plan, spec_from_json
+from services.transcode.plan import AudioSpec, ImageSpec, LoudnessTarget, Output, plan, spec_from_json
 from services.transcode.planner import TRIES, PlannedTask, Uploaded, cost_shares
 from services.transcode.preview import Shape, preview
 from services.transcode.source import MediaKind, RejectedSource, RejectionReason, SourceInfo, from_jsonable
@@ -38,6 +38,15 @@ async def test_a_video_becomes_chunks_and_sound_and_a_poster() -> None:
     specs = tuple(spec_from_json(json.loads(task.spec_json)) for task in tasks)
     assert specs == plan(fakes.VIDEO_SOURCE, fleet=fakes.FLEET)
     assert sum(task.cost_share for task in tasks) == 1.0
+
+
+async def test_the_loudness_that_is_set_goes_into_the_plan() -> None:
+    plans, target = FakePlans(), LoudnessTarget(-23.0, -1.0)
+    await planner(FakeEngine(found=fakes.VIDEO_SOURCE), plans, output=Output(loudness=target)).plan_media(UPLOADED)
+    [(*_, tasks)] = plans.recorded
+    specs = tuple(spec_from_json(json.loads(task.spec_json)) for task in tasks)
+    assert specs == plan(fakes.VIDEO_SOURCE, output=Output(loudness=target), fleet=fakes.FLEET)
+    assert [spec.loudness for spec in specs if isinstance(spec, AudioSpec)] == [target]
 
 
 async def test_an_image_becomes_one_task() -> None:

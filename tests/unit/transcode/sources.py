@@ -21,7 +21,7 @@ from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, ChunkOutcome, ImagesOutcome, Outcome, Stage, TrackOutcome
 from services.transcode.engine.run import execute, probe
 from services.transcode.ladder import LADDER, Packaging, Step
-from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, PassThroughSpec, TaskSpec, plan
+from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, Output, PassThroughSpec, TaskSpec, plan
 from services.transcode.source import SourceInfo
 
 LIMITS = Limits(wall_clock_s=60, stall_s=20)
@@ -112,7 +112,7 @@ async def run_plan(
         async with slots:
             return await run(spec, data)
 
-    specs = plan(source, ladder=ladder, fleet=fleet, packaging=packaging)
+    specs = plan(source, output=Output(ladder, packaging), fleet=fleet)
     results = await asyncio.gather(*(one(spec) for spec in specs))
     whole = {spec.label: result for spec, result in zip(specs, results, strict=True)}
     chunks = [whole.pop(spec.label) for spec in specs if isinstance(spec, ChunkSpec | PassThroughSpec)]
@@ -152,7 +152,7 @@ def _joined(pieces: Sequence[tuple[Result, TrackOutcome]]) -> Result:
 
 def specs_of(source: SourceInfo, ladder: tuple[Step, ...] = SMALL_LADDER) -> tuple[ChunkSpec, AudioSpec]:
     """The first video and the audio task of a source."""
-    specs = plan(source, ladder=ladder, fleet=ALONE)
+    specs = plan(source, output=Output(ladder), fleet=ALONE)
     video = next(spec for spec in specs if isinstance(spec, ChunkSpec))
     audio = next(spec for spec in specs if isinstance(spec, AudioSpec))
     return video, audio
@@ -262,4 +262,6 @@ def samples(data: bytes) -> tuple[NDArray[np.float32], Fraction]:
     with av.open(io.BytesIO(data), "r") as container:
         frames = list(container.decode(audio=0))
     start_s = Fraction(frames[0].pts or 0) * (frames[0].time_base or 1)
-    return np.concatenate([np.asarray(frame.to_ndarray(), np.float32) for frame in frames], axis=1), start_s
+    resampler = av.AudioResampler("fltp", frames[0].layout, 48_000)
+    pieces = [piece.to_ndarray() for frame in [*frames, None] for piece in resampler.resample(frame)]
+    return np.concatenate(pieces, axis=1).astype(np.float32), start_s

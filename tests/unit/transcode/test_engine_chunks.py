@@ -7,7 +7,7 @@ import pytest
 
 from services.transcode.engine.run import probe
 from services.transcode.ladder import Step
-from services.transcode.plan import ChunkSpec, Fleet, plan
+from services.transcode.plan import ChunkSpec, Fleet, Output, plan
 from tests.unit.transcode import sources
 from tests.unit.transcode.numbered import number_of, numbered, numbered_clip
 from tests.unit.transcode.sources import LIMITS, BytesSource
@@ -17,7 +17,7 @@ LADDER = (Step("96p", 96, 21, 800_000, 1_200_000),)
 
 async def chunks_of(data: bytes) -> list[ChunkSpec]:
     source = await probe(BytesSource(data), LIMITS)
-    return [spec for spec in plan(source, ladder=LADDER, fleet=Fleet(2)) if isinstance(spec, ChunkSpec)]
+    return [spec for spec in plan(source, output=Output(LADDER), fleet=Fleet(2)) if isinstance(spec, ChunkSpec)]
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from services.transcode.engine.run import probe
 from services.transcode.ladder import Step
 from services.transcode.source import RejectedSource, RejectionReason
-from tests.unit.transcode import sources
+from tests.unit.transcode import ebur128, sources
 from tests.unit.transcode.sources import LIMITS, BytesSource, Result
 
 LADDER = (Step("108p", 108, 18, 4_000_000, 6_000_000),)
@@ -48,7 +48,7 @@ class Made:
         corner: where the mark is seen, `upper left` and so on.
         shown_frames: as many as `frames` unless told.
         tolerance: of the colour, in steps of 8 bits.
-        loudest: amplitude that the beep, of 0.5 in every channel, may have; channels that are mixed down add up.
+        amplitude: of the beep in every channel; channels that are mixed down add up, and shall not exceed full scale.
         late_frames: by how many frames the source itself shows the flash late.
     """
 
@@ -76,7 +76,7 @@ class Made:
     corner: str = "upper left"
     shown_frames: int | None = None
     tolerance: int = 14
-    loudest: float = 0.75
+    amplitude: float = 0.5
     late_frames: int = 0
 
     def __str__(self) -> str:
@@ -116,7 +116,7 @@ MADE = [
     Made("mono", layout="mono"),
     Made("mono at 8 kHz", layout="mono", sound_rate_hz=8_000),
     Made("44.1 kHz", sound_rate_hz=44_100),
-    Made("5.1", layout="5.1", loudest=0.98),
+    Made("5.1", layout="5.1", amplitude=0.3),
     Made("96 kHz of 24 bits", container="matroska", sound="flac", sound_rate_hz=96_000),
     Made("a quarter turn", rotation=-90, shown=(108, 192), corner="upper right"),
     Made("upside down", rotation=180, corner="lower right"),
@@ -231,7 +231,7 @@ def _sound(made: Made, stream: AudioStream) -> list[AudioFrame]:
     begins_s = float(made.sound_starts_s - made.video_starts_s)
     at_s = begins_s + np.arange(round((2 - begins_s) * rate_hz)) / rate_hz
     is_on = (at_s >= FLASH_S[0]) & (at_s < FLASH_S[1])
-    wave = (0.5 * np.sin(2 * np.pi * BEEP_HZ * at_s) * is_on).astype(np.float32)
+    wave = (made.amplitude * np.sin(2 * np.pi * BEEP_HZ * at_s) * is_on).astype(np.float32)
     channels = stream.codec_context.layout.nb_channels
     frame = AudioFrame.from_ndarray(np.tile(wave, (channels, 1)), "fltp", made.layout)
     frame.sample_rate = rate_hz
@@ -265,7 +265,9 @@ async def test_nothing_is_lost_turned_shifted_or_discoloured(made: Made) -> None
     assert flash_s == pytest.approx(flash_at_s, abs=0.5 / float(rate) + 1e-6)
     beep_s, level = beep_of(results["audio"])
     assert beep_s == pytest.approx(flash_s, abs=0.040)
-    assert 0.2 < level < made.loudest, "the beep has another loudness"
+    assert 0.2 < level < 0.75
+    heard, _ = sources.samples(results["audio"].file)
+    assert loudness_of(heard) == pytest.approx(loudness_of(ebur128.downmixed(sources.samples(data)[0])), abs=1)
 
 
 def corner_of(frame: VideoFrame) -> str:
@@ -294,6 +296,10 @@ def is_flash(frame: VideoFrame) -> bool:
     picture = sources.luma(frame)
     height, width = picture.shape
     return float(picture[height * 7 // 16 : height * 9 // 16, width * 7 // 16 : width * 9 // 16].mean()) > 128
+
+
+def loudness_of(samples: NDArray[np.float32]) -> float:
+    return ebur128.integrated_lufs(samples, step=480)
 
 
 def beep_of(result: Result) -> tuple[float, float]:

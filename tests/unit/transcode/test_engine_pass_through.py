@@ -6,7 +6,7 @@ import pytest
 
 from services.transcode.engine.run import probe
 from services.transcode.ladder import Step
-from services.transcode.plan import ChunkSpec, Fleet, PassThroughSpec, TaskSpec, plan
+from services.transcode.plan import ChunkSpec, Fleet, Output, PassThroughSpec, TaskSpec, plan
 from tests.unit.transcode import sources
 from tests.unit.transcode.numbered import number_of, numbered_clip
 from tests.unit.transcode.sources import LIMITS, BytesSource
@@ -23,7 +23,7 @@ def fit(count: int = 501, gop_frames: int = 50, x264: str = CLOSED, container: s
 
 async def planned(data: bytes, *, pass_through: bool = True) -> tuple[TaskSpec, ...]:
     source = await probe(BytesSource(data), LIMITS)
-    return plan(source, ladder=LADDER, fleet=Fleet(2), pass_through=pass_through)
+    return plan(source, output=Output(LADDER, pass_through=pass_through), fleet=Fleet(2))
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from services.transcode import per_title, sampling
 from services.transcode.engine import run
 from services.transcode.ladder import Step
-from services.transcode.plan import Fleet, plan
+from services.transcode.plan import Fleet, Output, plan
 from tests.unit.transcode import sources
 from tests.unit.transcode.sources import LIMITS, BytesSource
 
@@ -35,6 +35,6 @@ async def test_slides_need_fewer_steps_than_snow(
 ) -> None:
     data = sources.clip(sources.constant_times(605, RATE), rate=RATE, size_px=(320, 180), paint=paint)
     source = await run.probe(BytesSource(data), LIMITS)
-    samples = per_title.samples(plan(source, ladder=LADDER, fleet=Fleet(1), pass_through=False))
+    samples = per_title.samples(plan(source, output=Output(LADDER, pass_through=False), fleet=Fleet(1)))
     needs_bps = await sampling.needs_bps(run, samples, BytesSource(data), LIMITS)
     assert [step.label for step in per_title.worthwhile(LADDER, samples[0].renditions, needs_bps)] == labels

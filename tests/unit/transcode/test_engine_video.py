@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from services.transcode.engine.outcome import TrackOutcome
 from services.transcode.engine.run import probe
-from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, plan
+from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, Output, plan
 from services.transcode.source import ContainerFormat, RejectedSource, RejectionReason, SourceInfo
 from tests.unit.transcode import sources
 from tests.unit.transcode.sources import LIMITS, SMALL_LADDER, BytesSource, Result
@@ -29,7 +29,7 @@ async def encode(data: bytes) -> tuple[ChunkSpec, Result]:
     """The largest rendition of a clip without sound."""
     source, results = await sources.run_plan(data, SMALL_LADDER)
     assert source.video is not None
-    spec = plan(source, ladder=SMALL_LADDER, fleet=Fleet(1))[0]
+    spec = plan(source, output=Output(SMALL_LADDER), fleet=Fleet(1))[0]
     assert isinstance(spec, ChunkSpec)
     return spec, results[spec.renditions[0].label]
 

@@ -12,6 +12,7 @@ from services.transcode.plan import (
     ChunkSpec,
     Fleet,
     ImageSpec,
+    Output,
     PosterSpec,
     TaskSpec,
     output_frame_rate,
@@ -121,8 +122,9 @@ def test_an_image_is_one_task() -> None:
     assert spec.sizes_px == (1200, 600, 150)
     assert spec.formats == (ImageFormat.JPEG, ImageFormat.WEBP)
     everything = tuple(ImageFormat)
-    assert [one.formats for one in plan(PHOTO, image_formats=everything) if isinstance(one, ImageSpec)] == [everything]
-    poster = plan(SOURCE, image_formats=everything)[-1]
+    output = Output(image_formats=everything)
+    assert [one.formats for one in plan(PHOTO, output=output) if isinstance(one, ImageSpec)] == [everything]
+    poster = plan(SOURCE, output=output)[-1]
     assert isinstance(poster, PosterSpec)
     assert poster.formats == everything
 
@@ -221,7 +223,7 @@ def test_a_short_video_is_shared_out_by_renditions_too(seconds: int, video_slots
 )
 def test_each_codec_has_tasks_of_its_own_h264_first(seconds: int, video_slots: int, labels: list[str]) -> None:
     source = at_rate(Fraction(30), Fraction(seconds))
-    specs = plan(source, ladder=ladder_of(list(Codec)), fleet=Fleet(video_slots))
+    specs = plan(source, output=Output(ladder_of(list(Codec))), fleet=Fleet(video_slots))
     chunks = chunks_of(specs)
     assert [chunk.label for chunk in chunks] == labels
     assert len({spec.label for spec in specs}) == len(specs)
@@ -233,7 +235,7 @@ def test_each_codec_has_tasks_of_its_own_h264_first(seconds: int, video_slots: i
 
 def test_packaging_is_that_of_every_track() -> None:
     for packaging in Packaging:
-        specs = plan(SOURCE, packaging=packaging)
+        specs = plan(SOURCE, output=Output(packaging=packaging))
         assert {spec.packaging for spec in specs if isinstance(spec, ChunkSpec | AudioSpec)} == {packaging}
 
 

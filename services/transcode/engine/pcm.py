@@ -1,0 +1,125 @@
+"""Decoded sound on the video's timeline: frames of 1,024 samples, from its first picture to its end.
+
+What is measured and what is encoded are the same frames: both come from here.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+
+from services.transcode.engine.decoding import seconds
+from services.transcode.plan import AudioSpec
+
+FRAME_SAMPLES = 1024
+"""AAC-LC's frame. The encoder's first frame is priming: it holds what comes before the first sample."""
+
+_SAMPLE_BYTES = 4
+_JUMP_S = 1
+"""So far back, a time is that of another clock, as for pictures."""
+_TOLERANCE_S = Fraction(30, 1000)
+"""Timestamps that stray less are jitter, and are left alone: each correction can be heard as a click."""
+
+
+def on_timeline(decoded: Iterator[AudioFrame], spec: AudioSpec) -> Iterator[list[bytes]]:
+    """The whole timeline in frames of 1,024 samples, whatever the source has to offer.
+
+    Yields planar 32-bit floats, a `bytes` a channel. Gaps are silent, overlaps and what lies outside the
+    timeline are cut, the last frame is filled up with silence.
+    """
+    buffer = _Buffer(spec.channels, round(spec.timeline.duration_s * spec.sample_rate_hz))
+    resampler = AudioResampler()
+    input_format: tuple[int, str, str] | None = None
+    expected_s: Fraction | None = None
+    shift_s = Fraction(0)
+    position = 0
+    for frame in decoded:
+        if buffer.is_full:
+            break
+        at_s = seconds(frame.pts, frame.time_base)
+        if at_s is not None and expected_s is not None and at_s + shift_s < expected_s - _JUMP_S:
+            shift_s = expected_s - at_s  # the clock began anew, where the stream was cut together
+        at_s = None if at_s is None else at_s + shift_s
+        jumped = at_s is not None and (expected_s is None or abs(at_s - expected_s) > _TOLERANCE_S)
+        frame_format = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if jumped or frame_format != input_format:
+            # What the old resampler still holds belongs before the jump.
+            if input_format is not None:
+                position = buffer.put(position, resampler.resample(None))
+            resampler = AudioResampler(format="fltp", layout=layout(spec.channels), rate=spec.sample_rate_hz)
+            input_format = frame_format
+        if at_s is not None and jumped:
+            position = round((at_s - spec.timeline.origin_s) * spec.sample_rate_hz)
+            expected_s = at_s
+        if expected_s is not None:
+            expected_s += Fraction(frame.samples, frame.sample_rate)
+        frame.pts = None
+        position = buffer.put(position, resampler.resample(frame))
+        yield from buffer.full_frames()
+    if input_format is not None:
+        buffer.put(position, resampler.resample(None))
+    buffer.fill_up()
+    yield from buffer.full_frames()
+
+
+class _Buffer:
+    """Samples from the start of the timeline on, until they leave in full frames."""
+
+    def __init__(self, channels: int, total_samples: int) -> None:
+        self._planes = [bytearray() for _ in range(channels)]
+        self._total = total_samples
+        self._filled = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the timeline's end is reached."""
+        return self._filled >= self._total
+
+    def put(self, position: int, frames: list[AudioFrame]) -> int:
+        """Puts frames at a position, which may be negative; returns the position after them."""
+        for frame in frames:
+            self._pad(min(position, self._total) - self._filled)
+            start = self._filled - position
+            stop = min(frame.samples, self._total - position)
+            if start < stop:
+                for buffer, plane in zip(self._planes, frame.planes, strict=True):
+                    buffer.extend(bytes(plane)[start * _SAMPLE_BYTES : stop * _SAMPLE_BYTES])
+                self._filled += stop - start
+            position += frame.samples
+        return position
+
+    def fill_up(self) -> None:
+        """Silence to the timeline's end, and on to the end of its last frame."""
+        self._pad(self._total - self._filled)
+        self._pad(-self._total % FRAME_SAMPLES)
+
+    def full_frames(self) -> Iterator[list[bytes]]:
+        """Takes out whole frames."""
+        size = FRAME_SAMPLES * _SAMPLE_BYTES
+        while len(self._planes[0]) >= size:
+            yield [bytes(buffer[:size]) for buffer in self._planes]
+            for buffer in self._planes:
+                del buffer[:size]
+
+    def _pad(self, count: int) -> None:
+        if count > 0:
+            for buffer in self._planes:
+                buffer.extend(bytes(count * _SAMPLE_BYTES))
+            self._filled += count
+
+
+def pcm_frame(planes: list[bytes], spec: AudioSpec, number: int) -> AudioFrame:
+    """Frame `number` of the timeline, from 0, as libav takes it."""
+    frame = AudioFrame(format="fltp", layout=layout(spec.channels), samples=FRAME_SAMPLES)
+    frame.sample_rate = spec.sample_rate_hz
+    frame.time_base = Fraction(1, spec.sample_rate_hz)
+    frame.pts = number * FRAME_SAMPLES
+    for plane, data in zip(frame.planes, planes, strict=True):
+        plane.update(data)
+    return frame
+
+
+def layout(channels: int) -> str:
+    """Libav's name for one channel or two."""
+    return "mono" if channels == 1 else "stereo"
