@@ -25,6 +25,7 @@ from services.transcode.engine.limits import Limits
 from services.transcode.engine.opening import NOT_FOR_VERDICTS, sniff_file
 from services.transcode.engine.outcome import ImageOutcome, ImagesOutcome
 from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.structure import gif_frames, jpeg_scans
 from services.transcode.plan import ImageSpec
 from services.transcode.source import ContainerFormat, ImageInfo, RejectedSource, RejectionReason
 
@@ -34,6 +35,12 @@ bytes.
 """
 
 CONTENT_TYPE = "image/jpeg"
+
+_MAX_SCANNED_PIXELS = 10_000_000_000
+"""Scans of a JPEG times its pixels: about ten seconds of decoding. A progressive photo of any camera has a tenth."""
+
+_MAX_FRAMES_COUNTED = 10_000
+"""Of an animation; that there are more is all that anybody wants to know."""
 
 _PILLOW_FORMATS = {
     # Opens MPO as well: cameras append further pictures to what is otherwise a JPEG. The first is taken.
@@ -77,7 +84,7 @@ def inspect_image(file: RemoteFile, container_format: ContainerFormat, limits: L
         height_px=height_px,
         orientation=orientation,
         has_alpha=image.has_transparency_data,
-        frame_count=getattr(image, "n_frames", 1) if container_format is not ContainerFormat.JPEG else 1,
+        frame_count=_frame_count(image, file, container_format),
     )
 
 
@@ -88,7 +95,10 @@ def encode_image(spec: ImageSpec, file: RemoteFile, limits: Limits, reporter: Re
         RejectedSource: CORRUPT, TRUNCATED or TOO_LARGE.
     """
     with stage(reporter, "open"):
-        image = _open(file, sniff_file(file), limits)
+        container_format = sniff_file(file)
+        image = _open(file, container_format, limits)
+        if container_format is ContainerFormat.JPEG:
+            _check_scans(image, file)
     with stage(reporter, "decode") as attributes:
         largest_px = max(spec.sizes_px)
         orientation = _orientation(image)
@@ -138,6 +148,27 @@ def _open(file: RemoteFile, container_format: ContainerFormat, limits: Limits) -
             f" the limit is {limits.max_image_pixels:,} in all",
         )
     return image
+
+
+def _check_scans(image: Image.Image, file: RemoteFile) -> None:
+    position = file.tell()
+    scans = jpeg_scans(cast(IO[bytes], file))
+    file.seek(position)
+    if scans * image.width * image.height > _MAX_SCANNED_PIXELS:
+        raise RejectedSource(
+            RejectionReason.TOO_LARGE, f"the image has {image.width:,} by {image.height:,} pixels in {scans:,} scans"
+        )
+
+
+def _frame_count(image: Image.Image, file: RemoteFile, container_format: ContainerFormat) -> int:
+    match container_format:
+        case ContainerFormat.JPEG:
+            return 1
+        case ContainerFormat.GIF:
+            # Pillow finds frames by reading each: without an end, and it raises where the last one is damaged.
+            return max(1, gif_frames(cast(IO[bytes], file), _MAX_FRAMES_COUNTED))
+        case _:
+            return int(getattr(image, "n_frames", 1))
 
 
 def _orientation(image: Image.Image) -> int:
