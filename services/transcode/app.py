@@ -8,6 +8,7 @@ from functools import partial
 from media.v1 import transcode_service_pb2
 from media.v1.transcode_service_pb2_grpc import add_TranscodeServiceServicer_to_server
 from services.runtime import blobs, bus, grpc_client, grpc_server, topology
+from services.transcode.admission import Admission
 from services.transcode.consumer import BusAnnouncer, Consumer
 from services.transcode.engine import run as engine
 from services.transcode.metadata_client import MetadataClient
@@ -47,6 +48,7 @@ async def serve(stop: asyncio.Event) -> None:
             tasks=metadata,
             announcer=BusAnnouncer(broker),
             slots=slots,
+            admission=Admission(settings.memory_bytes),
             policy=WorkerPolicy(
                 lease=settings.lease,
                 ack_wait=min(consumer.ack_wait for consumer in topology.WORKERS.values()),

@@ -14,13 +14,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
 from services.runtime import semconv
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, NotFound, Stale, Unavailable
-from services.transcode import checksums, originals, spans
+from services.transcode import checksums, memory, originals, spans
 from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
@@ -270,9 +270,18 @@ def _planned(source: SourceInfo, fleet: Fleet) -> tuple[PlannedTask, ...]:
         specs = plan(source, fleet=fleet)
         span.set_attribute(semconv.TASK_COUNT, len(specs))
         return tuple(
-            PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share)
+            PlannedTask(
+                spec.label,
+                lane_of(spec),
+                _json(memory.with_need(spec_to_json(spec), memory.need_of(spec, source))),
+                share,
+            )
             for spec, share in zip(specs, cost_shares(specs), strict=True)
         )
+
+
+def _spec_json(spec: TaskSpec, source: SourceInfo) -> dict[str, Any]:
+    return memory.with_need(spec_to_json(spec), memory.need_of(spec, source))
 
 
 def lane_of(spec: TaskSpec) -> str:
