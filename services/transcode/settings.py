@@ -55,6 +55,9 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     transcode_video_wall_clock_s: float = Field(4 * 3600.0, ge=1.0)
     transcode_stall_s: float = Field(30.0, ge=1.0, description="a child without progress is ended after this long")
     transcode_child_memory_mib: int = Field(3 * 1024, ge=256, description="address space of one child")
+    transcode_require_sandbox: bool = Field(
+        False, description="refuse to start where the kernel lacks a layer of the sandbox, instead of going on without"
+    )
     transcode_memory_mib: int = Field(
         default_factory=_memory_mib,
         ge=256,
