@@ -41,6 +41,8 @@ async def check(engine: Engine, limits: Limits, *, is_required: bool) -> None:
     """
     states = await _states(engine, limits)
     missing = {layer: state for layer, state in states.items() if not state.startswith(_ON)}
+    if not states:
+        missing = {"all": "the child did not say"}
     if not missing:
         _log.info("sandbox_complete", **states)
         return

@@ -6,7 +6,7 @@ slowest and the largest, and ends with 1 where a file
 
 - ends its child, or is ended by a limit of time or memory, or by an error that is none of a file's;
 - makes anybody call the address, or open the pipe, that the traps refer to;
-- takes longer, or more memory, than any file should (`examination.py`).
+- takes longer than any file should, or more memory than admission takes its task to need (`examination.py`).
 
 `ARGS="--only WORD"` takes the files whose name holds a word; `ARGS="--traps"` the traps alone, without a download.
 """

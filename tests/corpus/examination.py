@@ -3,11 +3,12 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.transcode import memory
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Stage
 from services.transcode.engine.run import execute, probe
@@ -21,8 +22,10 @@ LIMITS = Limits(wall_clock_s=45.0, stall_s=30.0)
 """Those of a probe as the service has them."""
 
 WITHIN_S = 30.0
-WITHIN_BYTES = 1 << 30
-"""A third of what a child may take: whatever comes near its limit has been lucky, and slows others down."""
+_PROBED_WITHIN_BYTES = 1 << 30
+"""Of a probe. Most take a twentieth; Pillow looks for EXIF behind the pixels of a PNG, and decodes them for it."""
+_SMALL_BYTES = 256 << 20
+"""Of a task: what admission takes it to need (`services.transcode.memory`), or this, if that is less."""
 
 _LONGEST_S = 60
 """Longer videos are probed alone: what encoding takes then is no matter of what the file hides."""
@@ -51,7 +54,7 @@ class Finding:
 
 @dataclass(slots=True)
 class _Watch:
-    """Children of one file, whose memory is looked at while they live."""
+    """The child of a job, whose memory is looked at while it lives."""
 
     peak_bytes: int = 0
     _watching: list[asyncio.Task[None]] = field(default_factory=list)
@@ -69,10 +72,12 @@ class _Watch:
                 self.peak_bytes = max(self.peak_bytes, int(found[1]) * 1024)
                 await asyncio.sleep(_SAMPLE_S)
 
-    async def end(self) -> None:
+    async def ended(self) -> int:
+        """The most that was seen."""
         for each in self._watching:
             each.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
+        return self.peak_bytes
 
 
 async def examined(name: str, data: bytes, may_be: Callable[[str], bool] = lambda _: True) -> Finding:
@@ -83,11 +88,14 @@ async def examined(name: str, data: bytes, may_be: Callable[[str], bool] = lambd
         data: the file.
         may_be: whether a verdict is as it should be.
     """
-    watch = _Watch()
     faults: list[str] = []
+    peaks_bytes: list[int] = []
     began_s = time.monotonic()
     try:
-        await _through(data, watch)
+        async for what, peak_bytes, most_bytes in _through(data):
+            peaks_bytes.append(peak_bytes)
+            if peak_bytes > most_bytes:
+                faults.append(f"{what} took {peak_bytes:,} bytes, and {most_bytes:,} were expected")
         verdict = PASSED
     except RejectedSource as rejection:
         verdict = rejection.reason.value
@@ -95,21 +103,28 @@ async def examined(name: str, data: bytes, may_be: Callable[[str], bool] = lambd
         verdict = type(error).__name__
         faults.append(" ".join(str(error).split())[-600:])
     seconds = time.monotonic() - began_s
-    await watch.end()
-    if not faults and not may_be(verdict):
+    if not may_be(verdict):
         faults.append("the verdict is none of those that it may have")
     if seconds > WITHIN_S:
         faults.append(f"took longer than {WITHIN_S:g} s")
-    if watch.peak_bytes > WITHIN_BYTES:
-        faults.append(f"took more than {WITHIN_BYTES:,} bytes")
-    return Finding(name, verdict, seconds, watch.peak_bytes, tuple(faults))
+    return Finding(name, verdict, seconds, max(peaks_bytes, default=0), tuple(faults))
 
 
-async def _through(data: bytes, watch: _Watch) -> None:
-    source = await probe(BytesSource(data), LIMITS, on_stage=watch.on_stage)
+async def _through(data: bytes) -> AsyncIterator[tuple[str, int, int]]:
+    """For each job that ended: what it was, the most memory that it held, and the most that it might."""
+    watch = _Watch()
+    try:
+        source = await probe(BytesSource(data), LIMITS, on_stage=watch.on_stage)
+    finally:
+        yield "the probe", await watch.ended(), _PROBED_WITHIN_BYTES
+    if source.duration_s > _LONGEST_S:
+        return
     specs: dict[type[TaskSpec], TaskSpec] = {}
     for spec in plan(source, fleet=ALONE):
         specs.setdefault(type(spec), spec)
-    if source.duration_s <= _LONGEST_S:
-        for spec in specs.values():
+    for spec in specs.values():
+        watch = _Watch()
+        try:
             await execute(spec, BytesSource(data), LIMITS, sink=Shelf().put, on_stage=watch.on_stage)
+        finally:
+            yield f"the task {spec.label}", await watch.ended(), max(_SMALL_BYTES, memory.need_of(spec, source))

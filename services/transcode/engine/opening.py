@@ -9,7 +9,9 @@ import av
 import av.error
 import av.logging
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
+from services.transcode.engine.limits import Limits
 from services.transcode.engine.remote_file import RemoteFile
 from services.transcode.engine.sniff import HEAD_BYTES, sniff
 from services.transcode.engine.wire import WireError
@@ -82,6 +84,15 @@ def open_container(file: RemoteFile, container_format: ContainerFormat) -> Input
         raise RejectedSource(
             RejectionReason.CORRUPT, f"the file begins like {container_format} but cannot be read as such"
         ) from error
+
+
+def prepare_decoder(stream: VideoStream, limits: Limits) -> None:
+    """Bounds what the decoder of an opened container takes: threads, and pictures that grow on the way.
+
+    A picture of more pixels than a video may have cannot be decoded, then; it counts as damage.
+    """
+    stream.codec_context.thread_count = limits.threads
+    stream.codec_context.options = {"max_pixels": str(limits.max_frame_pixels)}
 
 
 def check_complete(file: RemoteFile, max_tracks: int) -> bool:

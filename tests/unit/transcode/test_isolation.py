@@ -39,6 +39,11 @@ async def test_a_service_that_requires_the_sandbox_refuses_to_start_without() ->
         await isolation.check(OldKernel(), LIMITS, is_required=True)
 
 
+async def test_silence_is_no_sandbox() -> None:
+    with pytest.raises(isolation.SandboxIncomplete, match="did not say"):
+        await isolation.check(FakeEngine(), LIMITS, is_required=True)
+
+
 async def test_real_children_say_what_they_have() -> None:
     with capture_logs() as logs:
         await isolation.check(engine, LIMITS, is_required=False)

@@ -296,6 +296,14 @@ def large_png(_: Bait) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
+def clear_png(_: Bait) -> bytes:
+    """100 megapixels with transparency: nearly all that an image may be, and every copy of it counts."""
+    header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 6, 0, 0, 0)
+    packer = zlib.compressobj(1)
+    packed = b"".join(packer.compress(bytes(40_001 * 1_000)) for _ in range(10)) + packer.flush()
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
 def many_texts(_: Bait) -> bytes:
     texts = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 20), 9)) * 10_000
     return png(8, 8, texts, rows=bytes(25 * 8))
@@ -390,6 +398,8 @@ TRAPS = [
     ),
     Trap("WebP of 4 gigapixels", lambda _: webp_of(65_535, 65_535), frozenset({Reason.TOO_LARGE, Reason.CORRUPT})),
     Trap("PNG of 2.5 gigapixels in 300 KB", large_png, frozenset({Reason.TOO_LARGE})),
+    Trap("PNG of 190 megapixels", lambda _: png(19_000, 10_000), frozenset({Reason.TOO_LARGE})),
+    Trap("transparent PNG of 100 megapixels", clear_png, TOO_MUCH, may_pass=True),
     Trap("PNG with ten thousand texts", many_texts, BROKEN | TOO_MUCH, may_pass=True),
     Trap("GIF of a million frames", many_frames, TOO_MUCH, may_pass=True),
     Trap("JPEG of two thousand scans", many_scans, BROKEN | TOO_MUCH),
