@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help install up down status logs token demo test check lint types contracts protos format lock clean
+.PHONY: help install up down status logs token demo test check lint types contracts protos format lock corpus clean
 
 INSTALLED := .venv/.installed
 WEB := gateway/web/static/vendor/.installed
@@ -79,6 +79,11 @@ bench-images: install ## A 12 MP photo to three sizes against Pillow, pyvips and
 
 bench-publishing: install ## From `complete` to `published` with 1, 2, 4 and 8 workers; ARGS="--quick"
 	python -m bench.publishing $(ARGS)
+bench-neighbour: install ## What a good encode loses beside hostile files; ARGS="--quick"
+	python -m tests.corpus.neighbour $(ARGS)
+
+corpus: install ## Odd media of many packages, and traps, through the engine; ARGS="--traps" or "--only WORD"
+	python -m tests.corpus $(ARGS)
 
 clean: down ## Remove the data of the local stack, samples and caches
 	rm -rf .local samples .pytest_cache .mypy_cache .ruff_cache .hypothesis

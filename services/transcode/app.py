@@ -8,6 +8,8 @@ from functools import partial
 from media.v1 import transcode_service_pb2
 from media.v1.transcode_service_pb2_grpc import add_TranscodeServiceServicer_to_server
 from services.runtime import blobs, bus, grpc_client, grpc_server, topology
+from services.transcode import isolation
+from services.transcode.admission import Admission
 from services.transcode.consumer import BusAnnouncer, Consumer
 from services.transcode.engine import run as engine
 from services.transcode.metadata_client import MetadataClient
@@ -23,6 +25,7 @@ SERVICE_NAME = transcode_service_pb2.DESCRIPTOR.services_by_name["TranscodeServi
 async def serve(stop: asyncio.Event) -> None:
     """Plans and encodes until `stop` is set; then finishes what is in hand within its grace, or gives it back."""
     settings = TranscodeSettings()
+    await isolation.check(engine, settings.probe_limits, is_required=settings.transcode_require_sandbox)
     worker_name = f"{socket.gethostname()}:{os.getpid()}"
     async with (
         grpc_client.channel(settings.metadata_target) as channel,
@@ -49,6 +52,7 @@ async def serve(stop: asyncio.Event) -> None:
             tasks=metadata,
             announcer=BusAnnouncer(broker),
             slots=slots,
+            admission=Admission(settings.memory_bytes),
             policy=WorkerPolicy(
                 lease=settings.lease,
                 ack_wait=min(consumer.ack_wait for consumer in topology.WORKERS.values()),

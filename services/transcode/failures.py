@@ -34,6 +34,8 @@ ORIGINAL_MISSING = Failure("original_missing", "The uploaded file is no longer i
 ORIGINAL_CHANGED = Failure("original_changed", "The uploaded file was overwritten afterwards. Upload it again.")
 WORKER_STOPPING = Failure("worker_stopping", "The worker was told to stop.")
 
+NO_MEMORY_NOW = Failure("no_memory_now", "The worker has too little memory left at the moment.")
+
 _TIMED_OUT = Failure("engine_timeout", "Processing this file took too long.")
 _CRASHED = Failure("engine_crashed", "Processing this file failed unexpectedly.")
 _NO_STORAGE = Failure("storage_unavailable", "Storage did not answer in time.")

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
 from services.runtime import semconv
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, NotFound, Stale, Unavailable
-from services.transcode import checksums, originals, per_title, sampling, spans
+from services.transcode import checksums, memory, originals, per_title, sampling, spans
 from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
@@ -237,7 +237,7 @@ class Planner:
         with spans.TRACER.start_as_current_span("plan") as span:
             specs = plan(source, output=output, fleet=self._fleet)
             span.set_attribute(semconv.TASK_COUNT, len(specs))
-        return source, _recorded(specs)
+        return source, _recorded(source, specs)
 
     async def _tried(self, reading: Callable[[Uploaded], Awaitable[_T]], uploaded: Uploaded) -> _T:
         """What reading the original gave; a try that failed for no lasting reason is made again."""
@@ -308,11 +308,15 @@ def _attributes(uploaded: Uploaded) -> dict[str, str | int]:
     return {semconv.MEDIA_ID: uploaded.media_id, semconv.MEDIA_SIZE_BYTES: uploaded.original.size_bytes}
 
 
-def _recorded(specs: Sequence[TaskSpec]) -> tuple[PlannedTask, ...]:
+def _recorded(source: SourceInfo, specs: Sequence[TaskSpec]) -> tuple[PlannedTask, ...]:
     return tuple(
-        PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share)
+        PlannedTask(spec.label, lane_of(spec), _json(_spec_json(spec, source)), share)
         for spec, share in zip(specs, cost_shares(specs), strict=True)
     )
+
+
+def _spec_json(spec: TaskSpec, source: SourceInfo) -> dict[str, Any]:
+    return memory.with_need(spec_to_json(spec), memory.need_of(spec, source))
 
 
 def lane_of(spec: TaskSpec) -> str:

@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from services.runtime.settings import NatsSettings, S3Settings, TargetSettings
 from services.runtime.topology import LANES
+from services.transcode import machine
 from services.transcode.engine.limits import Limits
 from services.transcode.ladder import IMAGE_FORMATS, Codec, ImageFormat, Packaging, Step, ladder_of
 from services.transcode.plan import Fleet, LoudnessTarget, Output
@@ -19,6 +20,11 @@ _GB = 1_000_000_000
 
 def _cores() -> int:
     return os.cpu_count() or 1
+
+
+def _memory_mib() -> int:
+    """Three quarters of what this process may have: the rest is for itself, for probes, and for what was misjudged."""
+    return max(256, machine.memory_bytes() * 3 // 4 // _MIB)
 
 
 class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
@@ -79,6 +85,15 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     transcode_video_wall_clock_s: float = Field(4 * 3600.0, ge=1.0)
     transcode_stall_s: float = Field(30.0, ge=1.0, description="a child without progress is ended after this long")
     transcode_child_memory_mib: int = Field(3 * 1024, ge=256, description="address space of one child")
+    transcode_require_sandbox: bool = Field(
+        False, description="refuse to start where the kernel lacks a layer of the sandbox, instead of going on without"
+    )
+    transcode_memory_mib: int = Field(
+        default_factory=_memory_mib,
+        ge=256,
+        description="what all children of tasks may need together; by default three quarters of the machine's, or of"
+        " the control group's: divide it where several processes share a machine",
+    )
     transcode_max_duration_s: int = Field(4 * 3600, ge=1, description="longer videos are refused")
 
     upload_max_image_bytes: int = Field(
@@ -169,6 +184,11 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     def grace(self) -> timedelta:
         """How long tasks in hand may go on after a stop."""
         return timedelta(seconds=self.transcode_grace_s)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What is shared out among tasks."""
+        return self.transcode_memory_mib * _MIB
 
     @property
     def probe_limits(self) -> Limits:

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from services.transcode.engine.channel import Reporter, stage
 from services.transcode.engine.decoding import Damage, seconds, video_frames
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.opening import open_container, sniff_file
+from services.transcode.engine.opening import open_container, prepare_decoder, sniff_file
 from services.transcode.engine.outcome import ChunkOutcome, TrackPiece
 from services.transcode.engine.pacing import Timed, paced
 from services.transcode.engine.picture import Cascade, deinterlaced
@@ -71,7 +71,7 @@ class _Source:
     def open(self) -> tuple[InputContainer, VideoStream]:
         """Opens the original, or opens it anew, from its start."""
         self._container = open_container(self._file, sniff_file(self._file))
-        self.stream.codec_context.thread_count = self._limits.threads
+        prepare_decoder(self.stream, self._limits)
         return self._container, self.stream
 
     def frames(self) -> Iterator[VideoFrame]:

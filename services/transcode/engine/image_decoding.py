@@ -6,7 +6,6 @@ picture is decoded, and no other is looked at.
 """
 
 import io
-import re
 from typing import IO, cast
 
 import pi_heif
@@ -27,6 +26,7 @@ from PIL import (  # noqa: F401
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.opening import NOT_FOR_VERDICTS, sniff_file
 from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.structure import jpeg_scans
 from services.transcode.source import ContainerFormat, ImageInfo, RejectedSource, RejectionReason
 
 _PILLOW_FORMATS = {
@@ -51,9 +51,11 @@ _UPRIGHT = {
 }
 """What undoes each EXIF orientation (Exif 2.32, 4.6.4 A)."""
 
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-"""One that a length follows: in coded data 0xFF is followed by 0, and restart markers have none (ITU-T T.81, B.1.1)."""
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_MAX_SCANNED_PIXELS = 10_000_000_000
+"""Scans of a JPEG times its pixels: about ten seconds of decoding. A progressive photo of any camera has a tenth."""
+
+_DECODED_BYTES_A_PIXEL = 20
+"""What decoder and copies take at their worst (measured: 18, of a WebP with transparency): a verdict, not a crash."""
 
 # Our own limit, checked on width x height before anything is decoded, takes the place of Pillow's warning.
 Image.MAX_IMAGE_PIXELS = None
@@ -92,9 +94,9 @@ class Picture:
             RejectedSource: CORRUPT, TRUNCATED or TOO_LARGE.
         """
         container_format = sniff_file(file)
-        if container_format is ContainerFormat.JPEG:
-            _check_scans(file, limits)
         self._image = _open(file, container_format, limits)
+        if container_format is ContainerFormat.JPEG:
+            _check_scans(self._image, file)
         self._orientation = _orientation(self._image)
 
     def decode(self, longer_px: int) -> tuple[int, int]:
@@ -159,33 +161,26 @@ def _open(file: RemoteFile, container_format: ContainerFormat, limits: Limits) -
         raise RejectedSource(
             RejectionReason.CORRUPT, f"the file begins like {container_format} but cannot be read as such"
         ) from error
-    if image.width * image.height > limits.max_image_pixels:
+    most_px = limits.max_image_pixels
+    if container_format is not ContainerFormat.JPEG:  # which alone can be decoded at a reduced size
+        most_px = min(most_px, limits.address_space_bytes // _DECODED_BYTES_A_PIXEL)
+    if image.width * image.height > most_px:
         raise RejectedSource(
             RejectionReason.TOO_LARGE,
-            f"the image has {image.width:,} by {image.height:,} pixels;"
-            f" the limit is {limits.max_image_pixels:,} in all",
+            f"the image has {image.width:,} by {image.height:,} pixels; the limit is {most_px:,} in all",
         )
     return image
 
 
-def _check_scans(file: RemoteFile, limits: Limits) -> None:
+def _check_scans(image: Image.Image, file: RemoteFile) -> None:
     """Refuses a JPEG of so many scans that decoding it would take as long as decoding that many images."""
-    file.seek(0)
-    data = file.readall()
-    scans, at = 0, 2
-    while (marker := _JPEG_MARKER.search(data, at)) is not None:
-        kind = data[marker.end() - 1]
-        if kind == _END_OF_IMAGE:
-            return
-        if kind == _START_OF_SCAN:
-            scans += 1
-        # Every marker that is met here is followed by the length of its segment; what follows a scan's is coded data.
-        at = marker.end() + max(2, int.from_bytes(data[marker.end() : marker.end() + 2]))
-        if scans > limits.max_image_scans:
-            raise RejectedSource(
-                RejectionReason.TOO_LARGE,
-                f"the image is made of more than {limits.max_image_scans:,} passes over its pixels",
-            )
+    position = file.tell()
+    scans = jpeg_scans(file)
+    file.seek(position)
+    if scans * image.width * image.height > _MAX_SCANNED_PIXELS:
+        raise RejectedSource(
+            RejectionReason.TOO_LARGE, f"the image has {image.width:,} by {image.height:,} pixels in {scans:,} scans"
+        )
 
 
 def _is_animated(image: Image.Image, container_format: ContainerFormat) -> bool:

@@ -20,8 +20,6 @@ class Limits:
         max_duration_s: longer videos are refused.
         max_frame_pixels: width times height of one video frame, coded; 8K fits.
         max_image_pixels: width times height of a still image; the largest phone sensors fit.
-        max_image_scans: passes over a progressive JPEG, each of which costs time for all of its pixels. Encoders make
-            about ten.
         max_frames: frames of one video, after its frame rate was made constant.
         max_streams: tracks of one container.
         threads: threads that decoder and encoder may use. One a child, where children fill the cores. With
@@ -36,7 +34,6 @@ class Limits:
     max_duration_s: int = 4 * 3600
     max_frame_pixels: int = 8192 * 4320
     max_image_pixels: int = 200_000_000
-    max_image_scans: int = 50
     max_frames: int = 4 * 3600 * 60
     max_streams: int = 64
     threads: int = 1

@@ -2,13 +2,16 @@
 
 import struct
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import NoReturn
 
 import av
 import av.error
 import av.logging
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
+from services.transcode.engine.limits import Limits
 from services.transcode.engine.remote_file import RemoteFile
 from services.transcode.engine.sniff import HEAD_BYTES, sniff
 from services.transcode.engine.wire import WireError
@@ -26,6 +29,9 @@ _AVIO_BUFFER_BYTES = 1 << 20
 
 _MAX_BOXES_CHECKED = 64
 """Enough for every plain MP4; a fragmented one has thousands and may end anywhere between two."""
+
+_MAX_BOXES_IN_INDEX = 100_000
+"""A few dozen are usual; who pads an index with more than this hides something, and pays for it in time alone."""
 
 NOT_FOR_VERDICTS = (MemoryError, WireError, ImportError, PermissionError, RejectedSource)
 """What media code must let through when it turns whatever libraries raise into verdicts.
@@ -80,19 +86,29 @@ def open_container(file: RemoteFile, container_format: ContainerFormat) -> Input
         ) from error
 
 
-def check_complete(file: RemoteFile) -> bool:
-    """Refuses an ISO file (MP4, MOV) that ends inside one of its boxes, or has no index.
+def prepare_decoder(stream: VideoStream, limits: Limits) -> None:
+    """Bounds what the decoder of an opened container takes: threads, and pictures that grow on the way.
 
-    Where an index promises samples that are not there, nothing good comes of starting.
+    A picture of more pixels than a video may have cannot be decoded, then; it counts as damage.
+    """
+    stream.codec_context.thread_count = limits.threads
+    stream.codec_context.options = {"max_pixels": str(limits.max_frame_pixels)}
+
+
+def check_complete(file: RemoteFile, max_tracks: int) -> bool:
+    """Refuses an ISO file (MP4, MOV) that ends inside one of its boxes, or has no index, or one of too many tracks.
+
+    Where an index promises samples that are not there, nothing good comes of starting. Tracks are counted before
+    libav does: it takes megabytes for each, and where it gives up (at a thousand) says that there is no memory.
 
     Returns:
         Whether one index tells of all samples; that of a fragmented file tells of the first ones at most.
 
     Raises:
-        RejectedSource: TRUNCATED.
+        RejectedSource: TRUNCATED or TOO_MANY_STREAMS.
     """
     has_index = is_fragmented = False
-    for kind, end in _top_level_boxes(file):
+    for kind, begin, end in _boxes(file, 0, _MAX_BOXES_CHECKED):
         if end > file.size_bytes:
             raise RejectedSource(
                 RejectionReason.TRUNCATED,
@@ -100,16 +116,28 @@ def check_complete(file: RemoteFile) -> bool:
             )
         has_index = has_index or kind in (b"moov", b"moof")
         is_fragmented = is_fragmented or kind == b"moof"
+        if kind == b"moof":
+            break
+        if kind == b"moov":
+            _check_tracks(file, begin, end, max_tracks)
     file.seek(0)
     if not has_index:
         raise RejectedSource(RejectionReason.TRUNCATED, "the file has no index: its end seems to be missing")
     return not is_fragmented
 
 
-def _top_level_boxes(file: RemoteFile) -> Iterator[tuple[bytes, int]]:
-    """The kind and the end of each box, up to the first fragment."""
-    offset = 0
-    for _ in range(_MAX_BOXES_CHECKED):
+def _check_tracks(file: RemoteFile, begin: int, end: int, max_tracks: int) -> None:
+    inside = takewhile(lambda box: box[1] < end, _boxes(file, begin, _MAX_BOXES_IN_INDEX))
+    tracks = sum(kind == b"trak" for kind, _, _ in inside)
+    if tracks > max_tracks:
+        raise RejectedSource(
+            RejectionReason.TOO_MANY_STREAMS, f"the file has {tracks:,} tracks or more; the limit is {max_tracks}"
+        )
+
+
+def _boxes(file: RemoteFile, offset: int, at_most: int) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each box from an offset on, where its content begins, and where it ends."""
+    for _ in range(at_most):
         file.seek(offset)
         header = b""
         while len(header) < 16 and (piece := file.read(16 - len(header))):
@@ -117,16 +145,16 @@ def _top_level_boxes(file: RemoteFile) -> Iterator[tuple[bytes, int]]:
         if len(header) < 8:
             return
         size, kind = struct.unpack(">I4s", header[:8])
+        begin = offset + 8
         if size == 1 and len(header) == 16:
             size = struct.unpack(">Q", header[8:])[0]
+            begin += 8
         elif size == 0:  # to the end of the file
             size = file.size_bytes - offset
         if size < 8:
             return
         offset += size
-        yield kind, offset
-        if kind == b"moof":
-            return
+        yield kind, begin, offset
 
 
 def _refuse_to_open(*_args: object, **_kwargs: object) -> NoReturn:

@@ -11,7 +11,7 @@ from services.transcode.engine.channel import Reporter, stage
 from services.transcode.engine.decoding import Damage, seconds, video_frames
 from services.transcode.engine.image_encoding import encode_sizes
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.opening import open_container, sniff_file
+from services.transcode.engine.opening import open_container, prepare_decoder, sniff_file
 from services.transcode.engine.outcome import ImagesOutcome
 from services.transcode.engine.picture import Scaler, display_size, orientation
 from services.transcode.engine.remote_file import RemoteFile
@@ -28,7 +28,7 @@ def encode_poster(spec: PosterSpec, file: RemoteFile, limits: Limits, reporter: 
     with stage(reporter, "open"):
         container = open_container(file, sniff_file(file))
         stream = cast(VideoStream, container.streams[spec.stream_index])
-        stream.codec_context.thread_count = limits.threads
+        prepare_decoder(stream, limits)
     with stage(reporter, "decode") as attributes:
         at_s = spec.origin_s + spec.at_s
         chosen: VideoFrame | None = None

@@ -60,7 +60,7 @@ def probe_file(file: RemoteFile, limits: Limits, reporter: Reporter) -> SourceIn
 
 def _probe_video(file: RemoteFile, container_format: ContainerFormat, limits: Limits, reporter: Reporter) -> SourceInfo:
     with stage(reporter, "open"):
-        is_indexed = container_format is ContainerFormat.MP4 and check_complete(file)
+        is_indexed = container_format is ContainerFormat.MP4 and check_complete(file, limits.max_streams)
         container = open_container(file, container_format)
         stream = _shown_stream(container, limits)
     with stage(reporter, "first picture") as attributes:

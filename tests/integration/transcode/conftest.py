@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 from deploy.samples.clip import Clip, write_clip
+from media.v1 import media_pb2
 from services.manifest import app as manifest
 from services.metadata import app as metadata
 from services.runtime import grpc_client, topology
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
+from services.transcode import app as transcode
 from tests.env import Env
 from tests.integration.transcode.harness import Pipeline, metadata_stub, serving, until_serving
 
@@ -50,6 +52,16 @@ async def pipeline(env: Env, storage: Blobs, broker: Bus) -> AsyncIterator[Pipel
         stub = metadata_stub(channel)
         await until_serving(stub)
         yield Pipeline(stub, storage, broker)
+
+
+@pytest.fixture(scope="module")
+async def undisturbed(pipeline: Pipeline, env: Env, long_clip: bytes) -> dict[str, list[bytes]]:
+    """What becomes of the long clip when nothing happens to anybody: the checksum of every file."""
+    media_id = await pipeline.begin(long_clip, "video/mp4")
+    async with serving(env, transcode.serve):
+        media = await pipeline.finished(media_id)
+    assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
+    return await pipeline.checksums(media_id)
 
 
 @pytest.fixture(scope="session")

@@ -199,6 +199,25 @@ class Pipeline:
         request = metadata_service_pb2.GetPublicationRequest(media_id=media_id, generation=1)
         return await grpc_client.call(self.metadata.GetPublication, request)
 
+    async def checksums(self, media_id: str) -> dict[str, list[bytes]]:
+        """Of every file of a publication, by track, in order."""
+        publication = await self.publication(media_id)
+        tracks = {
+            track.label: [track.init_sha256, *(segment.sha256 for segment in track.segments)]
+            for track in publication.tracks
+        }
+        return tracks | {"stills": [still.sha256 for still in publication.stills]}
+
+    async def attempts(self, media_id: str) -> dict[str, int]:
+        """The attempt that made the outputs of each task, by the task's label, as keys say."""
+        publication = await self.publication(media_id)
+        keys = [track.init_s3_key for track in publication.tracks]
+        keys += [segment.s3_key for track in publication.tracks for segment in track.segments]
+        keys += [still.thumbnail.s3_key for still in publication.stills]
+        made = {tuple(key.removeprefix(f"{publication.delivery_prefix}/").split("/")[:2]) for key in keys}
+        assert len({label for label, _ in made}) == len(made), "two attempts made one task's outputs"
+        return {label: int(attempt.removeprefix("a")) for label, attempt in made}
+
 
 async def until_serving(stub: "MetadataServiceAsyncStub") -> None:
     """Waits until the metadata service answers anything."""

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import httpx
-import pytest
 
 from media.v1 import events_pb2, media_pb2
 from services.transcode import app as transcode
@@ -14,16 +13,6 @@ from tests.env import Env
 from tests.integration.transcode.harness import Line, Pipeline, serving, worker_process
 
 FIRST_CHUNK = "video-001"
-
-
-@pytest.fixture(scope="module")
-async def undisturbed(pipeline: Pipeline, env: Env, long_clip: bytes) -> dict[str, list[bytes]]:
-    """What becomes of the clip when nothing happens to anybody."""
-    media_id = await pipeline.begin(long_clip, "video/mp4")
-    async with serving(env, transcode.serve):
-        media = await pipeline.finished(media_id)
-    assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
-    return await _checksums(pipeline, media_id)
 
 
 async def test_a_killed_worker_costs_time_and_no_media(
@@ -37,8 +26,8 @@ async def test_a_killed_worker_costs_time_and_no_media(
     async with serving(env, transcode.serve):
         media = await pipeline.finished(media_id)
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
-    assert (await _attempts(pipeline, media_id))[FIRST_CHUNK] == 2
-    assert await _checksums(pipeline, media_id) == undisturbed
+    assert (await pipeline.attempts(media_id))[FIRST_CHUNK] == 2
+    assert await pipeline.checksums(media_id) == undisturbed
 
 
 async def test_a_zombie_changes_nothing(
@@ -55,10 +44,10 @@ async def test_a_zombie_changes_nothing(
             zombie.send_signal(signal.SIGCONT)
             await _until_it_says(log, "attempt_overtaken")
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
-    assert (await _attempts(pipeline, media_id))[FIRST_CHUNK] == 2
+    assert (await pipeline.attempts(media_id))[FIRST_CHUNK] == 2
     assert await _served(pipeline, env, media_id) == published
     assert (await pipeline.media(media_id)).published_at == media.published_at
-    assert await _checksums(pipeline, media_id) == undisturbed
+    assert await pipeline.checksums(media_id) == undisturbed
 
 
 async def test_a_stopping_worker_gives_its_task_back_at_once(
@@ -75,7 +64,7 @@ async def test_a_stopping_worker_gives_its_task_back_at_once(
         media = await pipeline.finished(media_id)
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
     assert time.monotonic() - stopped_at < 60, "the lease was waited for"
-    assert (await _attempts(pipeline, media_id))[FIRST_CHUNK] == 2
+    assert (await pipeline.attempts(media_id))[FIRST_CHUNK] == 2
 
 
 async def test_a_worker_finishes_within_its_grace(
@@ -89,7 +78,7 @@ async def test_a_worker_finishes_within_its_grace(
         assert await asyncio.wait_for(first.wait(), 90) == 0
     async with serving(env, transcode.serve):
         await pipeline.finished(media_id)
-    assert (await _attempts(pipeline, media_id))[FIRST_CHUNK] == 1
+    assert (await pipeline.attempts(media_id))[FIRST_CHUNK] == 1
 
 
 async def test_storage_that_is_away_for_seconds_costs_no_attempt(
@@ -109,7 +98,7 @@ async def test_storage_that_is_away_for_seconds_costs_no_attempt(
         media = await pipeline.finished(media_id)
     line.cut()
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
-    assert set((await _attempts(pipeline, media_id)).values()) == {1}
+    assert set((await pipeline.attempts(media_id)).values()) == {1}
 
 
 async def test_late_copies_of_a_message_do_nothing(pipeline: Pipeline, env: Env, photo: bytes) -> None:
@@ -126,17 +115,7 @@ async def test_late_copies_of_a_message_do_nothing(pipeline: Pipeline, env: Env,
         await pipeline.broker.publish("media.encoded", encoded.SerializeToString(), message_id=f"again-{media_id}")
         await asyncio.sleep(1)  # nothing tells when nothing happens
         assert await pipeline.media(media_id) == before
-        assert (await _attempts(pipeline, media_id))["image"] == 1
-
-
-async def _checksums(pipeline: Pipeline, media_id: str) -> dict[str, list[bytes]]:
-    """Of every file of a publication, by track, in order."""
-    publication = await pipeline.publication(media_id)
-    tracks = {
-        track.label: [track.init_sha256, *(segment.sha256 for segment in track.segments)]
-        for track in publication.tracks
-    }
-    return tracks | {"stills": [still.sha256 for still in publication.stills]}
+        assert (await pipeline.attempts(media_id))["image"] == 1
 
 
 async def _until_it_says(log: Path, words: str) -> None:
@@ -145,17 +124,6 @@ async def _until_it_says(log: Path, words: str) -> None:
             if words in await asyncio.to_thread(log.read_text):
                 return
             await asyncio.sleep(0.2)
-
-
-async def _attempts(pipeline: Pipeline, media_id: str) -> dict[str, int]:
-    """The attempt that made the outputs of each task, by the task's label, as keys say."""
-    publication = await pipeline.publication(media_id)
-    keys = [track.init_s3_key for track in publication.tracks]
-    keys += [segment.s3_key for track in publication.tracks for segment in track.segments]
-    keys += [still.thumbnail.s3_key for still in publication.stills]
-    made = {tuple(key.removeprefix(f"{publication.delivery_prefix}/").split("/")[:2]) for key in keys}
-    assert len({label for label, _ in made}) == len(made), "two attempts made one task's outputs"
-    return {label: int(attempt.removeprefix("a")) for label, attempt in made}
 
 
 async def _served(pipeline: Pipeline, env: Env, media_id: str) -> dict[str, bytes]:

@@ -14,6 +14,8 @@ from media.v1 import events_pb2, media_pb2, metadata_service_pb2, metadata_servi
 from services.runtime import grpc_client, grpc_server
 from services.runtime.bus import Delivery, Discard, RetryLater
 from services.runtime.errors import InvalidArgument, Unavailable
+from services.transcode import memory
+from services.transcode.admission import Admission
 from services.transcode.artifacts import folder_of
 from services.transcode.consumer import Consumer
 from services.transcode.engine.limits import Limits
@@ -240,6 +242,7 @@ def _consumer(
         tasks=tasks,
         announcer=FakeAnnouncer(),
         slots=Slots("worker", {"image": 1}),
+        admission=Admission(memory.ORDINARY_BYTES),
         policy=WorkerPolicy(
             TranscodeSettings().lease, timedelta(seconds=30), {"image": Limits()}, "originals", "delivery"
         ),

@@ -1,6 +1,7 @@
 import asyncio
+import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -13,10 +14,13 @@ from services.runtime.errors import (
     Stale,
     Unavailable,
 )
+from services.transcode import memory
+from services.transcode.admission import Admission
 from services.transcode.engine.errors import EngineCrashed, EngineTimeout
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome
-from services.transcode.plan import ChunkSpec, plan
+from services.transcode.failures import NO_MEMORY_NOW
+from services.transcode.plan import ChunkSpec, plan, spec_to_json
 from services.transcode.slots import Slots
 from services.transcode.source import RejectedSource, RejectionReason
 from services.transcode.tasks import TaskRef
@@ -38,12 +42,16 @@ class Rig:
     slots: Slots = field(default_factory=lambda: Slots("worker-1", {"image": 1, "video": 1}))
     lease: timedelta = timedelta(seconds=0.09)
     ack_wait: timedelta = timedelta(seconds=30)
+    admission: Admission = field(default_factory=lambda: Admission(4 * memory.ORDINARY_BYTES))
     kept: int = 0
 
     async def keep(self) -> None:
         self.kept += 1
 
     async def work(self) -> timedelta | None:
+        return await self.made().work(self.tasks.task.ref, self.keep)
+
+    def made(self) -> Worker:
         policy = WorkerPolicy(
             lease=self.lease,
             ack_wait=self.ack_wait,
@@ -52,15 +60,15 @@ class Rig:
             delivery_bucket="delivery",
             patience=fakes.SHORT_PATIENCE,
         )
-        worker = Worker(
+        return Worker(
             engine=self.engine,
             storage=self.storage,
             tasks=self.tasks,
             announcer=self.announcer,
             slots=self.slots,
+            admission=self.admission,
             policy=policy,
         )
-        return await worker.work(self.tasks.task.ref, self.keep)
 
     @property
     def delivered(self) -> dict[str, bytes]:
@@ -373,3 +381,49 @@ async def test_slots_show_what_is_in_hand() -> None:
     await rig.work()
     assert seen == [("image", "image", 1, 0.4)]
     assert [work for _, work in rig.slots] == [None, None]
+
+
+def of_size(need_bytes: int) -> FakeTasks:
+    spec_json = json.dumps(memory.with_need(spec_to_json(fakes.IMAGE_SPEC), need_bytes))
+    return FakeTasks(replace(fakes.task(), spec_json=spec_json))
+
+
+async def test_a_task_waits_for_memory_with_its_message_in_hand_and_without_a_lease() -> None:
+    rig = Rig(admission=Admission(memory.ORDINARY_BYTES), ack_wait=timedelta(seconds=0.03))
+    async with rig.admission.admitted(1, on_wait=rig.keep, every=timedelta(seconds=1)):
+        working = asyncio.create_task(rig.work())
+        await asyncio.sleep(0.1)
+        assert rig.kept >= 3
+        assert rig.tasks.attempt == 0
+    await working
+    assert rig.tasks.done
+    assert rig.admission.held_bytes == 0
+
+
+async def test_a_task_holds_what_it_needs_and_no_more() -> None:
+    held: list[int] = []
+
+    async def look(job: fakes.Job) -> Outcome:
+        held.append(rig.admission.held_bytes)
+        return await fakes.make_image(job)
+
+    for need_bytes in (1_000, 3 * memory.ORDINARY_BYTES):
+        rig = Rig(engine=FakeEngine(look), tasks=of_size(need_bytes))
+        await rig.work()
+        assert held.pop() == need_bytes
+        assert rig.admission.held_bytes == 0
+
+
+async def test_a_task_larger_than_expected_is_given_back_unharmed_and_waits_when_it_comes_again() -> None:
+    rig = Rig(tasks=of_size(4 * memory.ORDINARY_BYTES), ack_wait=timedelta(seconds=0.03))
+    worker, ref = rig.made(), rig.tasks.task.ref
+    async with rig.admission.admitted(1, on_wait=rig.keep, every=timedelta(seconds=1)):
+        assert await worker.work(ref, rig.keep) is None
+        assert rig.tasks.failures == [(NO_MEMORY_NOW, False, True)]
+        again = asyncio.create_task(worker.work(ref, rig.keep))
+        await asyncio.sleep(0.05)
+        assert rig.tasks.attempt == 1, "no second claim before there is room"
+    await again
+    assert rig.tasks.done
+    assert len(rig.tasks.failures) == 1
+    assert rig.admission.held_bytes == 0

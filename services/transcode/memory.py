@@ -1,0 +1,87 @@
+"""How much memory a task will take: pure, from its spec and what the probe found.
+
+Peaks of whole children were measured (`VmHWM`; H.264 and HEVC, 360p to 2160p, one thread) and laid out by what grows:
+
+| source | steps | measured MiB | estimated MiB |
+|---|---|---|---|
+| 360p H.264 | 1 | 84 | 94 |
+| 720p H.264 | 3 | 240 | 256 |
+| 1080p H.264 | 4 | 475 | 510 |
+| 1080p HEVC, 10 bits | 4 | 501 | 539 |
+| 2160p H.264 | 4 | 557 | 599 |
+| 2160p HEVC, 10 bits | 4 | 675 | 717 |
+| 2160p HEVC, 10 bits, HDR | 4 | 709 | 717 |
+
+An estimate is what workers share memory out by. It is no limit: that stays far above (`Limits.address_space_bytes`).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from services.transcode.plan import AudioSpec, ChunkSpec, ImageSpec, TaskSpec
+from services.transcode.source import ContainerFormat, SourceInfo, VideoStreamInfo
+
+MIB: Final = 1 << 20
+
+ORDINARY_BYTES: Final = 512 * MIB
+"""What a task is taken to need until more is known: the whole ladder from a source of 1080p."""
+
+_BASE_BYTES: Final = 64 * MIB
+"""Interpreter, libraries, and the blocks of the original that a child keeps."""
+_ENCODED_BYTES_A_PIXEL: Final = 120
+"""An encoder's lookahead, references and buffers, and the muxer's open segment: some eighty frames of 1.5 bytes."""
+_DECODED_FRAMES: Final = 10
+"""What a decoder holds back for reference and order, and what is on its way."""
+_JPEG_BYTES_A_PIXEL: Final = 4
+"""Decoded at a reduced size, but a progressive one keeps the coefficients of all its pixels (measured: 204 MB for 48
+megapixels, 74 MB where it is not progressive).
+"""
+_IMAGE_BYTES_A_PIXEL: Final = 18
+"""Pillow's four bytes a pixel, in the copies that transparency and decoders take (measured at 48 megapixels: WebP with
+transparency 884 MB, PNG with it 694 MB, GIF 361 MB).
+"""
+_QUARTERED: Final = ("420", "nv12", "p010")
+_DEEP: Final = ("10le", "10be", "12le", "12be", "14le", "16le", "16be")
+_FIELD: Final = "memory_bytes"
+
+
+def need_of(spec: TaskSpec, source: SourceInfo) -> int:
+    """The most memory that a task's child is expected to hold, in bytes."""
+    match spec:
+        case ImageSpec():
+            return _BASE_BYTES + _of_image(source)
+        case AudioSpec():
+            return 2 * _BASE_BYTES
+        case ChunkSpec():
+            encoded_px = sum(rendition.width_px * rendition.height_px for rendition in spec.renditions)
+            return _BASE_BYTES + encoded_px * _ENCODED_BYTES_A_PIXEL + _of_decoder(source.video)
+        case _:
+            return 2 * _BASE_BYTES + _of_decoder(source.video)
+
+
+def with_need(spec: Mapping[str, Any], need_bytes: int) -> dict[str, Any]:
+    """The JSON form of a spec together with its need, which the engine does not read."""
+    return {**spec, _FIELD: need_bytes}
+
+
+def need_in(spec: Mapping[str, Any]) -> int:
+    """The need that goes with the JSON form of a spec; the ordinary one, where none does."""
+    need_bytes = spec.get(_FIELD)
+    return need_bytes if isinstance(need_bytes, int) and need_bytes > 0 else ORDINARY_BYTES
+
+
+def _of_image(source: SourceInfo) -> int:
+    if source.image is None:
+        return 0
+    is_jpeg = source.container is ContainerFormat.JPEG
+    return source.image.width_px * source.image.height_px * (_JPEG_BYTES_A_PIXEL if is_jpeg else _IMAGE_BYTES_A_PIXEL)
+
+
+def _of_decoder(video: VideoStreamInfo | None) -> int:
+    if video is None:
+        return 0
+    frame_px = video.coded_width_px * video.coded_height_px
+    # Two planes of a quarter beside the first; otherwise, three whole ones are the most that is common.
+    samples = frame_px * 3 // 2 if any(name in video.pix_fmt for name in _QUARTERED) else frame_px * 3
+    is_deep = any(depth in video.pix_fmt for depth in _DEEP)
+    return _DECODED_FRAMES * samples * (2 if is_deep else 1)

@@ -1,0 +1,100 @@
+"""Memory is shared out in order, never beyond what there is, and nobody waits for ever."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.transcode.admission import Admission, Share, beginning
+
+BUDGET = 100
+OFTEN = timedelta(seconds=0.01)
+
+
+@pytest.mark.parametrize(
+    ("held", "waiting", "count"),
+    [
+        (0, [60, 40, 1], 2),
+        (0, [40, 70, 1], 1),  # the last would fit, but would then be before its turn
+        (1, [100], 0),
+        (0, [500, 1], 1),  # alone
+        (1, [500], 0),
+        (100, [], 0),
+    ],
+)
+def test_who_may_begin(held: int, waiting: list[int], count: int) -> None:
+    assert beginning(BUDGET, held, waiting) == count
+
+
+@given(st.integers(1, 1_000), st.lists(st.integers(1, 2_000), min_size=1))
+def test_somebody_begins_where_nothing_runs_and_no_more_than_fit(budget: int, waiting: list[int]) -> None:
+    count = beginning(budget, 0, waiting)
+    assert count >= 1
+    assert sum(min(need, budget) for need in waiting[:count]) <= budget
+
+
+@asynccontextmanager
+async def share_of(admission: Admission, need: int) -> AsyncIterator[Share]:
+    async def wait() -> None:
+        """Nobody needs to know."""
+
+    async with admission.admitted(need, on_wait=wait, every=OFTEN) as share:
+        yield share
+
+
+async def test_a_large_task_is_not_overtaken_for_ever() -> None:
+    admission, order = Admission(BUDGET), list[str]()
+
+    async def task(name: str, need: int, seconds: float) -> None:
+        async with share_of(admission, need):
+            order.append(name)
+            assert admission.held_bytes <= BUDGET
+            await asyncio.sleep(seconds)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(task("small 1", 30, 0.05))
+        group.create_task(task("small 2", 30, 0.01))
+        await asyncio.sleep(0.005)
+        group.create_task(task("large", 1_000, 0.01))
+        for number in range(3, 8):
+            group.create_task(task(f"small {number}", 30, 0.01))
+    assert order.index("large") == 2
+    assert len(order) == 8
+    assert admission.held_bytes == 0
+
+
+async def test_who_gives_up_waiting_lets_the_next_one_in() -> None:
+    admission = Admission(BUDGET)
+    async with share_of(admission, 60):
+
+        async def begin(need: int) -> None:
+            async with share_of(admission, need):
+                pass
+
+        large, small = asyncio.create_task(begin(90)), asyncio.create_task(begin(40))
+        await asyncio.sleep(0.03)
+        assert not small.done()
+        large.cancel()
+        await asyncio.wait({small}, timeout=1)
+        assert small.done()
+    assert admission.held_bytes == 0
+
+
+async def test_a_share_grows_where_there_is_room_and_nobody_waits() -> None:
+    admission = Admission(BUDGET)
+    async with share_of(admission, 10) as one, share_of(admission, 50):
+        assert one.resized(50)
+        assert not one.resized(51)
+        assert one.size_bytes == 50
+        waiting = asyncio.create_task(share_of(admission, 60).__aenter__())
+        await asyncio.sleep(0.02)
+        assert not one.resized(51)
+        assert one.resized(20), "less is always granted"
+        await asyncio.sleep(0.02)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+    assert admission.held_bytes == 0

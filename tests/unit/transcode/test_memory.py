@@ -1,0 +1,103 @@
+"""Estimates are near to what was measured, rather above than below, and travel with the task."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from services.transcode import machine, memory
+from services.transcode.engine.outcome import Stage
+from services.transcode.engine.run import execute
+from services.transcode.plan import ChunkSpec, Fleet, PosterSpec, plan, spec_from_json, spec_to_json
+from services.transcode.settings import TranscodeSettings
+from services.transcode.source import (
+    ColourInfo,
+    ContainerFormat,
+    ImageInfo,
+    MediaKind,
+    SourceInfo,
+    VideoStreamInfo,
+)
+from tests.unit.transcode import sources
+
+MIB = 1 << 20
+
+
+def video(width_px: int, height_px: int, pix_fmt: str) -> SourceInfo:
+    stream = VideoStreamInfo(
+        0, "h264", pix_fmt, width_px, height_px, width_px, height_px, 0, Fraction(1), Fraction(30), 300, Fraction(0),
+        False, ColourInfo(1, 1, 1, False), True, Fraction(1),
+    )  # fmt: skip
+    return SourceInfo(MediaKind.VIDEO, ContainerFormat.MP4, 1_000_000, Fraction(10), stream, (), None)
+
+
+MEASURED = [
+    (640, 360, "yuv420p", 84, 55), (1280, 720, "yuv420p", 240, 69), (1920, 1080, "yuv420p", 475, 84),
+    (1920, 1080, "yuv420p10le", 501, 103), (3840, 2160, "yuv420p", 557, 160), (3840, 2160, "yuv420p10le", 675, 243),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("width_px", "height_px", "pix_fmt", "chunk_mib", "poster_mib"), MEASURED)
+def test_estimates_of_videos(width_px: int, height_px: int, pix_fmt: str, chunk_mib: int, poster_mib: int) -> None:
+    source = video(width_px, height_px, pix_fmt)
+    specs = plan(source, fleet=Fleet(1))
+    chunk = next(memory.need_of(spec, source) for spec in specs if isinstance(spec, ChunkSpec))
+    poster = next(memory.need_of(spec, source) for spec in specs if isinstance(spec, PosterSpec))
+    assert chunk_mib * MIB <= chunk <= 1.2 * chunk_mib * MIB
+    assert poster_mib * MIB <= poster <= 3 * poster_mib * MIB
+
+
+def test_more_costs_more() -> None:
+    def need(*of: object) -> int:
+        source = video(*of)  # type: ignore[arg-type]
+        return memory.need_of(plan(source, fleet=Fleet(1))[0], source)
+
+    needs = [need(1920, 1080, pix_fmt) for pix_fmt in ("yuv420p", "yuv420p10le", "yuv444p10le")]
+    assert needs == sorted(set(needs))
+    assert need(1920, 1080, "yuv420p") < need(3840, 2160, "yuv420p") < need(7680, 4320, "yuv420p")
+    assert need(1920, 1080, "nv12") == need(1920, 1080, "yuv420p")
+
+
+def test_an_image_needs_what_its_pixels_need() -> None:
+    image = ImageInfo(12_000, 4_000, 1, has_alpha=True, is_animated=False)
+    source = SourceInfo(MediaKind.IMAGE, ContainerFormat.PNG, 1, Fraction(0), None, (), image)
+    large = memory.need_of(plan(source)[0], source)
+    small = memory.need_of(plan(source)[0], replace(source, image=replace(image, width_px=1_200)))
+    assert 10 * small > large > 5 * small
+    assert large > 700 * MIB
+    photo = replace(source, container=ContainerFormat.JPEG)
+    assert 204_046_336 < memory.need_of(plan(photo)[0], photo) < large / 3
+
+
+def test_the_need_travels_with_the_spec_and_is_ordinary_without() -> None:
+    spec = plan(video(640, 360, "yuv420p"))[0]
+    data = json.loads(json.dumps(memory.with_need(spec_to_json(spec), 12_345)))
+    assert memory.need_in(data) == 12_345
+    assert spec_from_json(data) == spec
+    for nothing in ({}, {"memory_bytes": 0}, {"memory_bytes": "many"}):
+        assert memory.need_in({**spec_to_json(spec), **nothing}) == memory.ORDINARY_BYTES
+
+
+async def test_a_child_stays_below_its_estimate(sample: bytes) -> None:
+    source, stages = await sources.probe(sources.BytesSource(sample), sources.LIMITS), list[Stage]()
+    spec = plan(source, fleet=Fleet(1))[0]
+    sink, limits = sources.Shelf().put, sources.LIMITS
+    await execute(spec, sources.BytesSource(sample), limits, sink=sink, on_stage=stages.append)
+    [peak_bytes] = [int(stage.attributes["max_rss_bytes"]) for stage in stages if stage.name == "child"]
+    assert 0.4 * memory.need_of(spec, source) < peak_bytes <= memory.need_of(spec, source)
+
+
+def test_a_control_groups_limit_counts(tmp_path: Path) -> None:
+    whole = machine.memory_bytes(tmp_path)
+    assert whole > 1 << 28
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.memory_bytes(tmp_path) == whole
+    (tmp_path / "memory.max").write_text("1048576\n")
+    assert machine.memory_bytes(tmp_path) == 1 << 20
+
+
+def test_the_budget_is_a_share_of_the_machine() -> None:
+    assert 0.7 < TranscodeSettings().memory_bytes / machine.memory_bytes() <= 0.75
+    assert TranscodeSettings(transcode_memory_mib=1_000).memory_bytes == 1_000 * MIB
