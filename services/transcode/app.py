@@ -58,7 +58,9 @@ async def serve(stop: asyncio.Event) -> None:
             ),
         )
         consumer = Consumer(planner, worker)
-        add_servicer = partial(add_TranscodeServiceServicer_to_server, TranscodeServicer(slots, settings.probe_limits, settings.ladder))
+        add_servicer = partial(
+            add_TranscodeServiceServicer_to_server, TranscodeServicer(slots, settings.probe_limits, settings.ladder)
+        )
         consume = partial(broker.consume, stop=stop, drain=settings.grace)
         async with (
             grpc_server.serving(settings.transcode_listen, [(SERVICE_NAME, add_servicer)]),

@@ -46,9 +46,7 @@ class PlannedRendition:
     cost_share: float
 
 
-def preview(
-    shape: Shape, limits: Limits, ladder: tuple[Step, ...] = LADDER
-) -> tuple[PlannedRendition, ...]:
+def preview(shape: Shape, limits: Limits, ladder: tuple[Step, ...] = LADDER) -> tuple[PlannedRendition, ...]:
     """What a shape would become by a ladder, in plan order.
 
     Raises:

@@ -198,7 +198,9 @@ class _Track:
         end = self._first + len(coded)
         samples = [
             # The last frame may reach past the timeline's end: it is declared as long as it is heard.
-            cmaf.Sample(self._packaged(data), self._heard_until(number + 1) - self._heard_until(number), 0, is_sync=True)
+            cmaf.Sample(
+                self._packaged(data), self._heard_until(number + 1) - self._heard_until(number), 0, is_sync=True
+            )
             for number, data in enumerate(coded, start=self._first)
         ]
         heard = self._heard_until(end) - max(0, self._heard_until(self._first))

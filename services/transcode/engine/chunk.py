@@ -92,9 +92,7 @@ class _Encoding:
         self._spec = spec
         self._reporter = reporter
         self._cascade = Cascade([(rendition.width_px, rendition.height_px) for rendition in spec.renditions])
-        self._renditions = [
-            Rendition(rendition, spec, threads, reporter) for rendition in spec.renditions
-        ]
+        self._renditions = [Rendition(rendition, spec, threads, reporter) for rendition in spec.renditions]
         self._reached = spec.first_frame
         self._decode_s = self._scale_s = self._encode_s = 0.0
 

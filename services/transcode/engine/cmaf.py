@@ -134,9 +134,7 @@ def chunk(sequence_number: int, decode_ticks: int, samples: Sequence[Sample]) ->
     return moof + _box(b"mdat", *(sample.data for sample in samples))
 
 
-def _init(
-    track_header: bytes, media: bytes, timescale: int, start_ticks: int, brands: Sequence[bytes] = ()
-) -> bytes:
+def _init(track_header: bytes, media: bytes, timescale: int, start_ticks: int, brands: Sequence[bytes] = ()) -> bytes:
     # One edit that plays the whole track from `start_ticks` on; 0 as its duration means "all of it" in
     # fragmented files (14496-12, 8.6.6).
     edit = struct.pack(">IQqHH", 1, 0, start_ticks, 1, 0)

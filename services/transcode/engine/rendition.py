@@ -92,9 +92,7 @@ class Rendition:
     def _opened_writer(self) -> TrackWriter:
         spec = self._spec
         folder = f"{spec.label}/"
-        position = Position(
-            self._first_frame // self._timeline.segment_frames, self._first_frame * self._frame_ticks
-        )
+        position = Position(self._first_frame // self._timeline.segment_frames, self._first_frame * self._frame_ticks)
         # Decode times begin with the timeline, so pictures are shown this much later than they are decoded; the edit
         # list in the initialisation segment takes it back. The same in every chunk, however short.
         delay_ticks = self._encoder.reorder_frames * self._frame_ticks
@@ -109,7 +107,5 @@ class Rendition:
                 position=position,
                 packaging=segments,
             )
-        init = cmaf.video_init(
-            spec.width_px, spec.height_px, self._encoder.configuration, self._timescale, delay_ticks
-        )
+        init = cmaf.video_init(spec.width_px, spec.height_px, self._encoder.configuration, self._timescale, delay_ticks)
         return TrackWriter(self._reporter, "video/mp4", self._timescale, init, folder=folder, position=position)

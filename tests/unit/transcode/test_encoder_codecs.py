@@ -94,9 +94,7 @@ def test_the_configuration_is_that_of_the_spec_whatever_the_content(codec: Codec
 @EVERY_CODEC
 @pytest.mark.parametrize("size_px", [(192, 96), (1280, 720), (1920, 1080)])
 @pytest.mark.parametrize("rate", [Fraction(30_000, 1001), Fraction(60)], ids=str)
-def test_the_record_is_the_one_that_libavs_muxer_writes(
-    codec: Codec, size_px: tuple[int, int], rate: Fraction
-) -> None:
+def test_the_record_is_the_one_that_libavs_muxer_writes(codec: Codec, size_px: tuple[int, int], rate: Fraction) -> None:
     spec, timeline = spec_of(codec, *size_px, maxrate_bps=4_000_000), timeline_of(500, rate, 60)
     out = encoded(spec, timeline, 3, seed=1)
     configuration = out.encoder.configuration

@@ -16,9 +16,7 @@ DECODERS = {Codec.HEVC: "hevc", Codec.AV1: "libdav1d"}
 
 
 def ladder(codec: Codec, *sides_px: int) -> tuple[Step, ...]:
-    return tuple(
-        Step(f"{side}p-{codec}", side, 26, 800_000, 1_200_000, codec, SOFTWARE[codec]) for side in sides_px
-    )
+    return tuple(Step(f"{side}p-{codec}", side, 26, 800_000, 1_200_000, codec, SOFTWARE[codec]) for side in sides_px)
 
 
 @pytest.mark.parametrize("rate", [Fraction(25), Fraction(30_000, 1001)], ids=str)

@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.transcode.engine.annexb import nal_units
@@ -59,6 +59,7 @@ def clock(packet: bytes) -> Fraction | None:
     return Fraction((value >> 15) * 300 + (value & 0x1FF), 300 * CLOCK_HZ)
 
 
+@settings(deadline=None)
 @given(st.lists(sizes, min_size=1, max_size=4), st.sampled_from(["h264", "aac"]))
 def test_segments_made_apart_are_one_stream(all_sizes: list[list[int]], kind: str) -> None:
     """Counters of every PID go on, the clock never runs back, and what went in comes out."""
@@ -83,6 +84,7 @@ def test_segments_made_apart_are_one_stream(all_sizes: list[list[int]], kind: st
     assert len(times) == len(elementary(stream))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4 * 3600 * 60), st.sampled_from([Fraction(24_000, 1001), Fraction(30_000, 1001), Fraction(60)]))
 def test_times_are_exact_to_half_a_tick_however_late(frame: int, rate: Fraction) -> None:
     segments = TsSegments("h264", rate.numerator, 0)
@@ -112,7 +114,9 @@ async def test_every_frame_is_shown_once_in_order_across_chunks(rate: Fraction) 
         frames = list(container.decode(video=0))
     assert [number_of(sources.luma(frame)) for frame in frames] == list(range(501))
     expected = [START_S + time for time in sources.constant_times(501, rate)]
-    assert all(abs(at - want) <= Fraction(1, CLOCK_HZ) for at, want in zip(sources.frame_times(frames), expected, strict=True))
+    assert all(
+        abs(at - want) <= Fraction(1, CLOCK_HZ) for at, want in zip(sources.frame_times(frames), expected, strict=True)
+    )
 
 
 async def test_each_segment_begins_a_stream_and_so_does_its_key_frame() -> None:
