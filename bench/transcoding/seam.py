@@ -231,7 +231,7 @@ def _joined(chunks: Sequence[ChunkSpec]) -> ChunkSpec:
 
 
 def _step(rendition: RenditionSpec, timeline: Timeline) -> Step:
-    options = encoder_settings.x264_options(rendition, timeline)
+    options = encoder_settings.settings_for(rendition, timeline).options
     return Step(rendition.label, rendition.width_px, rendition.height_px, options)
 
 

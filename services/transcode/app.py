@@ -9,6 +9,8 @@ from media.v1 import transcode_service_pb2
 from media.v1.transcode_service_pb2_grpc import add_TranscodeServiceServicer_to_server
 from services.runtime import blobs, bus, grpc_client, grpc_server, topology
 from services.transcode.consumer import BusAnnouncer, Consumer
+from services.transcode.encoders import resolved
+from services.transcode.engine import availability
 from services.transcode.engine import run as engine
 from services.transcode.metadata_client import MetadataClient
 from services.transcode.planner import Planner
@@ -23,6 +25,8 @@ SERVICE_NAME = transcode_service_pb2.DESCRIPTOR.services_by_name["TranscodeServi
 async def serve(stop: asyncio.Event) -> None:
     """Plans and encodes until `stop` is set; then finishes what is in hand within its grace, or gives it back."""
     settings = TranscodeSettings()
+    encoders = await asyncio.to_thread(resolved, settings.transcode_hardware, availability.opens)
+    ladder = settings.ladder(encoders)
     worker_name = f"{socket.gethostname()}:{os.getpid()}"
     async with (
         grpc_client.channel(settings.metadata_target) as channel,
@@ -40,7 +44,7 @@ async def serve(stop: asyncio.Event) -> None:
             probe_slots=settings.transcode_planner_slots,
             verification_slots=settings.transcode_verification_slots,
             fleet=settings.fleet,
-            ladder=settings.ladder,
+            ladder=ladder,
             packaging=settings.transcode_packaging,
         )
         worker = Worker(
@@ -49,6 +53,7 @@ async def serve(stop: asyncio.Event) -> None:
             tasks=metadata,
             announcer=BusAnnouncer(broker),
             slots=slots,
+            encoders=encoders,
             policy=WorkerPolicy(
                 lease=settings.lease,
                 ack_wait=min(consumer.ack_wait for consumer in topology.WORKERS.values()),
@@ -59,7 +64,7 @@ async def serve(stop: asyncio.Event) -> None:
         )
         consumer = Consumer(planner, worker)
         add_servicer = partial(
-            add_TranscodeServiceServicer_to_server, TranscodeServicer(slots, settings.probe_limits, settings.ladder)
+            add_TranscodeServiceServicer_to_server, TranscodeServicer(slots, settings.probe_limits, ladder)
         )
         consume = partial(broker.consume, stop=stop, drain=settings.grace)
         async with (

@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from services.runtime.settings import NatsSettings, S3Settings, TargetSettings
 from services.runtime.topology import LANES
+from services.transcode.encoders import Encoders, Hardware
 from services.transcode.engine.limits import Limits
 from services.transcode.ladder import Codec, Packaging, Step, ladder_of
 from services.transcode.plan import Fleet
@@ -49,6 +50,10 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     )
     transcode_packaging: Packaging = Field(
         Packaging.CMAF, description="cmaf, or ts for players from before 2016; ts carries h264 alone"
+    )
+    transcode_hardware: Hardware = Field(
+        Hardware.OFF,
+        description="auto plans H.264 for an encoder in hardware if one opens where the planner runs; off for none",
     )
 
     task_lease_s: float = Field(30.0, ge=1.0, le=600.0, description="a dead worker's task waits this long")
@@ -94,10 +99,9 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
             raise ValueError("MPEG-TS carries h264 alone: players of hevc and av1 know CMAF")
         return self
 
-    @property
-    def ladder(self) -> tuple[Step, ...]:
+    def ladder(self, encoders: Encoders) -> tuple[Step, ...]:
         """The steps that new videos get."""
-        return ladder_of(self.transcode_codecs)
+        return ladder_of(self.transcode_codecs, encoders.preferred)
 
     @property
     def slots(self) -> dict[str, int]:

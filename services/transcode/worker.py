@@ -21,6 +21,7 @@ from services.runtime import semconv
 from services.runtime.errors import DeadlineExceeded, NotFound, Stale, Unavailable
 from services.transcode import originals, spans
 from services.transcode.artifacts import ArtifactFolder, ArtifactStore, folder_of
+from services.transcode.encoders import IN_SOFTWARE, Encoders
 from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Outcome
@@ -98,6 +99,7 @@ class Worker:
         announcer: Announcer,
         slots: Slots,
         policy: WorkerPolicy,
+        encoders: Encoders = IN_SOFTWARE,
     ) -> None:
         self._engine = engine
         self._storage = storage
@@ -105,6 +107,7 @@ class Worker:
         self._announcer = announcer
         self._slots = slots
         self._policy = policy
+        self._encoders = encoders
 
     async def work(self, ref: TaskRef, keep: Keep) -> timedelta | None:
         """Does what a message asks for, if it is still to be done.
@@ -176,6 +179,7 @@ class Worker:
     async def _encode(self, claimed: Claimed, pulse: Pulse, group: asyncio.TaskGroup) -> Result:
         task = claimed.task
         spec = spec_from_json(json.loads(task.spec_json))
+        self._encoders.check(spec)
         patience = self._policy.patience
         folder = ArtifactFolder(
             self._storage,

@@ -16,6 +16,7 @@ from services.manifest.metadata_client import track_from_pb
 from services.manifest.playlists import render
 from services.manifest.publication import MediaKind, Publication
 from services.metadata.joining import joined
+from services.transcode.engine.run import probe
 from services.transcode.ladder import SOFTWARE, Codec, Packaging, Step
 from services.transcode.metadata_client import result_to_pb
 from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, plan
@@ -49,7 +50,7 @@ player.loadSource(location.pathname.replace("player.html", "p/m/1/t/main.m3u8"))
 
 async def published(data: bytes, folder: Path, ladder: tuple[Step, ...], packaging: Packaging) -> None:
     """Makes a video and writes it down as it would lie at the edge: by way of the messages between the services."""
-    source = await sources.probe(sources.BytesSource(data), sources.LIMITS)
+    source = await probe(sources.BytesSource(data), sources.LIMITS)
     results = []
     for spec in plan(source, ladder=ladder, fleet=Fleet(1), packaging=packaging):
         if not isinstance(spec, ChunkSpec | AudioSpec):

@@ -20,12 +20,12 @@ _MIN_TIMESCALE = 10_000
 class Rendition:
     """Encoder and writer of one rendition. Its artifacts lie in a folder that is named for it."""
 
-    def __init__(self, spec: RenditionSpec, chunk: ChunkSpec, threads: int, reporter: Reporter) -> None:
+    def __init__(self, spec: RenditionSpec, chunk: ChunkSpec, encoder: VideoEncoder, reporter: Reporter) -> None:
         self._spec = spec
         self._timeline = timeline = chunk.timeline
         self._first_frame = first_frame = chunk.first_frame
         self._packaging = chunk.packaging
-        self._encoder = VideoEncoder(spec, timeline, threads)
+        self._encoder = encoder
         # A frame lasts a whole number of ticks; a fine clock costs nothing.
         rate = timeline.frame_rate
         factor = -(-_MIN_TIMESCALE // rate.numerator)
