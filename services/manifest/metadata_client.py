@@ -33,7 +33,7 @@ class MetadataClient:
             generation=generation,
             kind=kind,
             delivery_prefix=answer.delivery_prefix,
-            tracks=tuple(_track_from_pb(track) for track in answer.tracks),
+            tracks=tuple(track_from_pb(track) for track in answer.tracks),
             stills=tuple(Still(still.thumbnail.s3_key, still.thumbnail.size_bytes) for still in answer.stills),
             published=answer.published,
             task_traceparents=tuple(answer.task_traceparents),
@@ -53,7 +53,8 @@ class MetadataClient:
         await grpc_client.call(self._stub.PublishMedia, request)
 
 
-def _track_from_pb(track: media_pb2.Track) -> Track:
+def track_from_pb(track: media_pb2.Track) -> Track:
+    """A track as recorded."""
     rate = track.frame_rate
     return Track(
         label=track.label,

@@ -11,6 +11,8 @@ from services.runtime import blobs, bus, grpc_client, grpc_server, topology
 from services.transcode import isolation
 from services.transcode.admission import Admission
 from services.transcode.consumer import BusAnnouncer, Consumer
+from services.transcode.encoders import resolved
+from services.transcode.engine import availability
 from services.transcode.engine import run as engine
 from services.transcode.metadata_client import MetadataClient
 from services.transcode.planner import Planner
@@ -26,6 +28,8 @@ async def serve(stop: asyncio.Event) -> None:
     """Plans and encodes until `stop` is set; then finishes what is in hand within its grace, or gives it back."""
     settings = TranscodeSettings()
     await isolation.check(engine, settings.probe_limits, is_required=settings.transcode_require_sandbox)
+    encoders = await asyncio.to_thread(resolved, settings.transcode_hardware, availability.opens)
+    output = settings.output(encoders)
     worker_name = f"{socket.gethostname()}:{os.getpid()}"
     async with (
         grpc_client.channel(settings.metadata_target) as channel,
@@ -43,7 +47,7 @@ async def serve(stop: asyncio.Event) -> None:
             probe_slots=settings.transcode_planner_slots,
             verification_slots=settings.transcode_verification_slots,
             fleet=settings.fleet,
-            output=settings.output,
+            output=output,
             per_title=settings.transcode_per_title,
         )
         worker = Worker(
@@ -53,6 +57,7 @@ async def serve(stop: asyncio.Event) -> None:
             announcer=BusAnnouncer(broker),
             slots=slots,
             admission=Admission(settings.memory_bytes),
+            encoders=encoders,
             policy=WorkerPolicy(
                 lease=settings.lease,
                 ack_wait=min(consumer.ack_wait for consumer in topology.WORKERS.values()),
@@ -63,7 +68,7 @@ async def serve(stop: asyncio.Event) -> None:
         )
         consumer = Consumer(planner, worker)
         add_servicer = partial(
-            add_TranscodeServiceServicer_to_server, TranscodeServicer(slots, settings.probe_limits, settings.ladder)
+            add_TranscodeServiceServicer_to_server, TranscodeServicer(slots, settings.probe_limits, output.ladder)
         )
         consume = partial(broker.consume, stop=stop, drain=settings.grace)
         async with (

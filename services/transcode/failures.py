@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from services.runtime.errors import DeadlineExceeded, Unavailable
+from services.transcode.encoders import EncoderMissing
 from services.transcode.engine.errors import EngineFailed, EngineTimeout
 from services.transcode.originals import OriginalChanged, OriginalMissing
 from services.transcode.source import RejectedSource
@@ -39,6 +40,9 @@ NO_MEMORY_NOW = Failure("no_memory_now", "The worker has too little memory left 
 _TIMED_OUT = Failure("engine_timeout", "Processing this file took too long.")
 _CRASHED = Failure("engine_crashed", "Processing this file failed unexpectedly.")
 _NO_STORAGE = Failure("storage_unavailable", "Storage did not answer in time.")
+_NO_ENCODER = Failure(
+    "encoder_unavailable", "No worker with the encoder that was chosen for this file was found in time."
+)
 _DEFECT = Failure("internal", "Processing this file failed for an internal reason.")
 
 
@@ -55,6 +59,8 @@ def verdict_on(error: Exception) -> Verdict:
             return Verdict(_TIMED_OUT, permanent=False)
         case EngineFailed():
             return Verdict(_CRASHED, permanent=False)
+        case EncoderMissing():
+            return Verdict(_NO_ENCODER, permanent=False, release=True)
         case Unavailable() | DeadlineExceeded():
             return Verdict(_NO_STORAGE, permanent=False, release=True)
         case _:

@@ -10,8 +10,9 @@ from pydantic_settings import NoDecode
 from services.runtime.settings import NatsSettings, S3Settings, TargetSettings
 from services.runtime.topology import LANES
 from services.transcode import machine
+from services.transcode.encoders import Encoders, Hardware
 from services.transcode.engine.limits import Limits
-from services.transcode.ladder import IMAGE_FORMATS, Codec, ImageFormat, Packaging, Step, ladder_of
+from services.transcode.ladder import IMAGE_FORMATS, Codec, ImageFormat, Packaging, ladder_of
 from services.transcode.plan import Fleet, LoudnessTarget, Output
 
 _MIB = 1 << 20
@@ -76,6 +77,10 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     transcode_true_peak_ceiling_dbtp: float = Field(
         -1.0, ge=-20.0, le=0.0, description="where loudness is set: no peak of the sound is above"
     )
+    transcode_hardware: Hardware = Field(
+        Hardware.OFF,
+        description="auto plans H.264 for an encoder in hardware if one opens where the planner runs; off for none",
+    )
 
     task_lease_s: float = Field(30.0, ge=1.0, le=600.0, description="a dead worker's task waits this long")
     transcode_grace_s: float = Field(20.0, ge=0.0, le=3600.0, description="for tasks in hand when told to stop")
@@ -138,11 +143,6 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
         return self
 
     @property
-    def ladder(self) -> tuple[Step, ...]:
-        """The steps that new videos get."""
-        return ladder_of(self.transcode_codecs)
-
-    @property
     def slots(self) -> dict[str, int]:
         """Tasks in hand at once, by lane that this process works on."""
         sizes = {
@@ -157,11 +157,10 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
         """Who works on what this process plans."""
         return Fleet(self.transcode_fleet_video_slots)
 
-    @property
-    def output(self) -> Output:
-        """What originals shall become."""
+    def output(self, encoders: Encoders) -> Output:
+        """What originals shall become, made by the encoders that a planner prefers."""
         return Output(
-            ladder=self.ladder,
+            ladder=ladder_of(self.transcode_codecs, encoders.preferred),
             packaging=self.transcode_packaging,
             pass_through=self.transcode_pass_through,
             loudness=self.loudness,

@@ -26,6 +26,7 @@ from services.runtime.errors import DeadlineExceeded, NotFound, Stale, Unavailab
 from services.transcode import memory, originals, spans
 from services.transcode.admission import Admission, Share
 from services.transcode.artifacts import ArtifactFolder, ArtifactStore, folder_of
+from services.transcode.encoders import IN_SOFTWARE, Encoders
 from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Outcome
@@ -105,6 +106,7 @@ class Worker:
         slots: Slots,
         admission: Admission,
         policy: WorkerPolicy,
+        encoders: Encoders = IN_SOFTWARE,
     ) -> None:
         self._engine = engine
         self._storage = storage
@@ -114,6 +116,7 @@ class Worker:
         self._admission = admission
         self._large: OrderedDict[str, int] = OrderedDict()
         self._policy = policy
+        self._encoders = encoders
 
     async def work(self, ref: TaskRef, keep: Keep) -> timedelta | None:
         """Does what a message asks for, if it is still to be done.
@@ -200,6 +203,7 @@ class Worker:
     async def _encode(self, claimed: Claimed, pulse: Pulse, group: asyncio.TaskGroup) -> Result:
         task = claimed.task
         spec = spec_from_json(json.loads(task.spec_json))
+        self._encoders.check(spec)
         patience = self._policy.patience
         folder = ArtifactFolder(
             self._storage,

@@ -10,7 +10,8 @@ import re
 import resource
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ from services.transcode.engine import sandbox
 from services.transcode.engine.audio import encode_audio
 from services.transcode.engine.channel import Channel
 from services.transcode.engine.chunk import encode_chunk
+from services.transcode.engine.encoder import VideoEncoder, opened_ahead
 from services.transcode.engine.image import encode_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome, outcome_to_json
@@ -61,16 +63,26 @@ def serve(socket_fd: int, parent_pid: int) -> None:
     channel = Channel(os.fdopen(socket_fd, "rb", closefd=False), os.fdopen(socket_fd, "wb", closefd=False))
     job = channel.receive().head
     limits = from_jsonable(Limits, job["limits"])
+    spec = spec_from_json(job["spec"]) if job["job"] == "execute" else None
+    # Of the job, not of the original: nothing is read from that before the sandbox is shut.
+    opened = opened_ahead(spec, limits.threads) if spec else {}
     with Path("/proc/self/status").open("rb", buffering=0) as own_status:
         states = sandbox.enter(limits.address_space_bytes, limits.wall_clock_s * limits.threads)
         channel.send(FrameType.HELLO, {"sandbox": states})
-        _answer(job, limits, channel, own_status)
+        work = partial(_execute, spec, opened) if spec else _probe
+        _answer(work, RemoteFile(channel.read_source, int(job["size_bytes"])), limits, channel, own_status)
 
 
-def _answer(job: Mapping[str, Any], limits: Limits, channel: Channel, own_status: IO[bytes]) -> None:
+def _answer(
+    work: Callable[[RemoteFile, Limits, Channel], dict[str, Any]],
+    file: RemoteFile,
+    limits: Limits,
+    channel: Channel,
+    own_status: IO[bytes],
+) -> None:
     began_unix_ns = time.time_ns()
     try:
-        answer = _do(job, limits, channel)
+        answer = work(file, limits, channel)
     except RejectedSource as rejection:
         channel.send(FrameType.REJECTED, {"reason": rejection.reason.value, "message": rejection.message[:1000]})
     except MemoryError:
@@ -84,18 +96,23 @@ def _answer(job: Mapping[str, Any], limits: Limits, channel: Channel, own_status
         channel.send(FrameType.RESULT, answer)
 
 
-def _do(job: Mapping[str, Any], limits: Limits, channel: Channel) -> dict[str, Any]:
-    file = RemoteFile(channel.read_source, int(job["size_bytes"]))
-    if job["job"] == "probe":
-        answer: dict[str, Any] = to_jsonable(probe_file(file, limits, channel))
-        return answer
-    return outcome_to_json(_execute(spec_from_json(job["spec"]), file, limits, channel))
+def _probe(file: RemoteFile, limits: Limits, channel: Channel) -> dict[str, Any]:
+    answer: dict[str, Any] = to_jsonable(probe_file(file, limits, channel))
+    return answer
 
 
-def _execute(spec: TaskSpec, file: RemoteFile, limits: Limits, channel: Channel) -> Outcome:
+def _execute(
+    spec: TaskSpec, opened: Mapping[str, VideoEncoder], file: RemoteFile, limits: Limits, channel: Channel
+) -> dict[str, Any]:
+    return outcome_to_json(_outcome(spec, opened, file, limits, channel))
+
+
+def _outcome(
+    spec: TaskSpec, opened: Mapping[str, VideoEncoder], file: RemoteFile, limits: Limits, channel: Channel
+) -> Outcome:
     match spec:
         case ChunkSpec():
-            return encode_chunk(spec, file, limits, channel)
+            return encode_chunk(spec, file, limits, channel, opened)
         case PassThroughSpec():
             return pass_through(spec, file, limits, channel)
         case AudioSpec():

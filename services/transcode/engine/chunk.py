@@ -5,8 +5,9 @@ the slots of the timeline that its spec names, whatever it had to decode to get 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from types import MappingProxyType
 from typing import cast
 
 from av.container import InputContainer
@@ -15,6 +16,7 @@ from av.video.stream import VideoStream
 
 from services.transcode.engine.channel import Reporter, stage
 from services.transcode.engine.decoding import Damage, seconds, video_frames
+from services.transcode.engine.encoder import VideoEncoder
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.opening import open_container, prepare_decoder, sniff_file
 from services.transcode.engine.outcome import ChunkOutcome, TrackPiece
@@ -29,10 +31,17 @@ from services.transcode.source import RejectedSource, RejectionReason
 _MIN_DECODED_SHARE = Fraction(9, 10)
 
 
-def encode_chunk(spec: ChunkSpec, file: RemoteFile, limits: Limits, reporter: Reporter) -> ChunkOutcome:
+def encode_chunk(
+    spec: ChunkSpec,
+    file: RemoteFile,
+    limits: Limits,
+    reporter: Reporter,
+    opened: Mapping[str, VideoEncoder] = MappingProxyType({}),
+) -> ChunkOutcome:
     """Encodes the renditions that `spec` asks for.
 
-    Where pictures are missing at the chunk's end, the last one stays.
+    Where pictures are missing at the chunk's end, the last one stays. Encoders that are `opened` already, by label, are
+    used.
 
     Raises:
         RejectedSource: CORRUPT, TRUNCATED or TOO_LONG, as it turns out while decoding.
@@ -43,7 +52,7 @@ def encode_chunk(spec: ChunkSpec, file: RemoteFile, limits: Limits, reporter: Re
     with stage(reporter, "open") as attributes:
         source.open()
         attributes["codec"] = source.stream.codec_context.name
-    encoding = _Encoding(spec, limits.threads, reporter)
+    encoding = _Encoding(spec, limits.threads, reporter, opened)
     with stage(reporter, "encode") as attributes:
         encoding.run(source)
         attributes.update(encoding.attributes(), bytes_read=file.bytes_fetched)
@@ -88,11 +97,14 @@ class _Source:
 class _Encoding:
     """Pictures go in by time, segments of all renditions come out."""
 
-    def __init__(self, spec: ChunkSpec, threads: int, reporter: Reporter) -> None:
+    def __init__(self, spec: ChunkSpec, threads: int, reporter: Reporter, opened: Mapping[str, VideoEncoder]) -> None:
         self._spec = spec
         self._reporter = reporter
         self._cascade = Cascade([(rendition.width_px, rendition.height_px) for rendition in spec.renditions])
-        self._renditions = [Rendition(rendition, spec, threads, reporter) for rendition in spec.renditions]
+        self._renditions = [
+            Rendition(one, spec, opened.get(one.label) or VideoEncoder(one, spec.timeline, threads), reporter)
+            for one in spec.renditions
+        ]
         self._reached = spec.first_frame
         self._decode_s = self._scale_s = self._encode_s = 0.0
 

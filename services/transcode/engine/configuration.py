@@ -1,4 +1,4 @@
-"""What a decoder must know before the first frame, as ISO files carry it. The same value in every chunk of a rendition."""
+"""What a decoder must know before the first frame, as ISO files carry it: one value in all chunks of a rendition."""
 
 from dataclasses import dataclass
 

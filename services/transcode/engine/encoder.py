@@ -17,8 +17,8 @@ from av.video.stream import VideoStream
 from services.transcode.engine import av1, h264, hevc
 from services.transcode.engine.configuration import CodecConfiguration
 from services.transcode.engine.encoder_settings import EncoderSettings, settings_for
-from services.transcode.ladder import Codec
-from services.transcode.plan import RenditionSpec, Timeline
+from services.transcode.ladder import SOFTWARE, Codec
+from services.transcode.plan import ChunkSpec, RenditionSpec, TaskSpec, Timeline
 
 _BT709 = 1  # ISO/IEC 23091-2
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
@@ -75,6 +75,7 @@ class VideoEncoder:
         self._format = _FORMATS[spec.codec]
         self._context = _opened(settings, spec, timeline, threads)
         self._parameter_sets: bytes | None = None
+        self._pix_fmt = settings.pix_fmt
         self.reorder_frames = settings.reorder_frames
 
     def encode(self, picture: VideoFrame, slot: int) -> "list[Packet[VideoStream]]":
@@ -82,6 +83,8 @@ class VideoEncoder:
         picture.time_base = 1 / self._timeline.frame_rate
         picture.pict_type = 0  # what the source's encoder chose is no wish of ours
         picture.pts = slot
+        if self._pix_fmt != picture.format.name:
+            picture = picture.reformat(format=self._pix_fmt)
         return self._context.encode(picture)
 
     def flush(self) -> "list[Packet[VideoStream]]":
@@ -121,11 +124,19 @@ class VideoEncoder:
         return data
 
 
+def opened_ahead(spec: TaskSpec, threads: int) -> dict[str, VideoEncoder]:
+    """A task's encoders that must be open before the sandbox is shut, by label: those that are a device's."""
+    if not isinstance(spec, ChunkSpec):
+        return {}
+    devices = (rendition for rendition in spec.renditions if rendition.encoder not in SOFTWARE.values())
+    return {rendition.label: VideoEncoder(rendition, spec.timeline, threads) for rendition in devices}
+
+
 def _opened(settings: EncoderSettings, spec: RenditionSpec, timeline: Timeline, threads: int) -> VideoCodecContext:
     context = av.CodecContext.create(settings.encoder, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = spec.width_px, spec.height_px
-    context.pix_fmt = "yuv420p"
+    context.pix_fmt = settings.pix_fmt
     context.time_base = 1 / timeline.frame_rate
     context.framerate = timeline.frame_rate
     context.sample_aspect_ratio = Fraction(1)

@@ -72,7 +72,7 @@ class TsSegments:
         tables = _packet(_PAT_PID, number, _PAT) + _packet(_PMT_PID, number, _pmt(_STREAM_TYPES[self.kind]))
         parcels = list(self._parcels(decode_ticks, samples, together=1 if keyframe_apart else _SOUND_FRAMES_TOGETHER))
         counts = [parcel.fewest_packets for parcel in parcels]
-        # The last one takes what fills the round of the counter up: spread thinly, over packets that are mostly stuffing.
+        # The last one takes what fills up the round of the counter: its end is spread thinly.
         spare = -sum(counts) % _COUNTERS
         packets, counter = [tables], 0
         for parcel, fewest in zip(parcels, counts, strict=True):

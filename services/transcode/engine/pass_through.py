@@ -6,7 +6,7 @@ has its frame and every border of a segment its IDR picture, and once to write.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, cast
 
@@ -22,6 +22,7 @@ from services.transcode.engine.opening import NOT_FOR_VERDICTS, open_container, 
 from services.transcode.engine.outcome import ChunkOutcome, TrackOutcome, TrackPiece
 from services.transcode.engine.remote_file import RemoteFile
 from services.transcode.engine.track import TrackWriter, frame_clock
+from services.transcode.ladder import SOFTWARE
 from services.transcode.plan import ChunkSpec, PassThroughSpec
 from services.transcode.source import RejectedSource, RejectionReason
 
@@ -195,7 +196,8 @@ def _encoded_instead(spec: PassThroughSpec) -> ChunkSpec:
     return ChunkSpec(
         label=spec.label,
         stream_index=spec.stream_index,
-        renditions=(spec.rendition,),
+        # In software: that of hardware cannot be opened behind the sandbox, and this rendition has one chunk.
+        renditions=(replace(spec.rendition, encoder=SOFTWARE[spec.rendition.codec]),),
         deinterlace=False,
         random_access=True,
         timeline=spec.timeline,

@@ -18,12 +18,12 @@ from services.transcode.plan import ChunkSpec, RenditionSpec
 class Rendition:
     """Encoder and writer of one rendition. Its artifacts lie in a folder that is named for it."""
 
-    def __init__(self, spec: RenditionSpec, chunk: ChunkSpec, threads: int, reporter: Reporter) -> None:
+    def __init__(self, spec: RenditionSpec, chunk: ChunkSpec, encoder: VideoEncoder, reporter: Reporter) -> None:
         self._spec = spec
         self._timeline = timeline = chunk.timeline
         self._first_frame = first_frame = chunk.first_frame
         self._packaging = chunk.packaging
-        self._encoder = VideoEncoder(spec, timeline, threads)
+        self._encoder = encoder
         self._timescale, self._frame_ticks = frame_clock(timeline.frame_rate)
         self._reporter = reporter
         self._writer: TrackWriter | None = None

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from services.manifest.playlists import extinf_s, render, target_duration_s
 from services.manifest.publication import Publication, Segment, Track
+from services.manifest.warming import keys_to_warm
 from tests.unit.manifest import samples
 from tests.unit.manifest.samples import PREFIX, VIDEO
 
@@ -275,3 +276,62 @@ def uris(playlist: bytes) -> set[str]:
     lines = playlist.decode().splitlines()
     named = {line for line in lines if line and not line.startswith("#")}
     return named | set(re.findall(r'URI="([^"]+)"', playlist.decode()))
+
+
+def test_codecs_follow_one_another_and_players_start_with_the_one_that_all_know() -> None:
+    renditions = [
+        dataclasses.replace(samples.picture(f"{side}p{suffix}", side * 16 // 9, side, average_bps), codecs=codecs)
+        for suffix, codecs, share in (
+            ("", "avc1.64001f", 1.0),
+            ("-hevc", "hvc1.1.6.L93.90", 0.6),
+            ("-av1", "av01.0.05M.08", 0.5),
+        )
+        for side, average_bps in ((1080, int(4_200_000 * share)), (720, int(1_800_000 * share)))
+    ]
+    text = render(samples.publication(*renditions, samples.sound())).multivariant.data.decode()
+    variants = re.findall(r'STREAM-INF:BANDWIDTH=.*CODECS="([^"]*)".*RESOLUTION=\d+x(\d+).*\n([^#].*)', text)
+    assert [(codecs.split(".")[0], side) for codecs, side, _ in variants] == [
+        ("avc1", "720"),
+        ("avc1", "1080"),
+        ("hvc1", "1080"),
+        ("hvc1", "720"),
+        ("av01", "1080"),
+        ("av01", "720"),
+    ]
+    assert all(codecs.endswith(",mp4a.40.2") for codecs, _, _ in variants)
+    assert [uri for _, _, uri in variants[2:4]] == ["1080p-hevc/a1/playlist.m3u8", "720p-hevc/a1/playlist.m3u8"]
+    assert text.count("FRAME-RATE=29.970") == 6
+    key_frames = re.findall(r'I-FRAME-STREAM-INF:.*CODECS="([^"]*)".*URI="([^"]*)"', text)
+    assert ("av01.0.05M.08", "720p-av1/a1/iframes.m3u8") in key_frames
+    assert len(key_frames) == 6
+
+
+def in_ts(track: Track) -> Track:
+    segments = tuple(dataclasses.replace(one, s3_key=one.s3_key.replace(".m4s", ".ts")) for one in track.segments)
+    return dataclasses.replace(track, init_s3_key="", init_size_bytes=0, segments=segments)
+
+
+def test_mpeg_ts_has_no_initialisation_section_and_asks_for_no_more_than_version_4() -> None:
+    publication = samples.publication(*map(in_ts, VIDEO.tracks))
+    playlists = render(publication)
+    assert playlists.multivariant.data.decode() == MULTIVARIANT.replace("VERSION:7", "VERSION:4")
+    for label, expected in (("720p", PICTURE), ("audio", SOUND)):
+        text = playlists.media[label].data.decode()
+        assert text == as_ts(expected)
+    assert playlists.key_frames["720p"].data.decode() == as_ts(KEY_FRAMES)
+    assert playlists.media["720p"].s3_key == f"{PREFIX}/720p/a1/playlist.m3u8"
+    assert "" not in publication.objects
+    assert "" not in keys_to_warm(publication, playlists)
+    assert len(publication.objects) == len(VIDEO.objects) - len(VIDEO.tracks)
+
+
+def as_ts(playlist: str) -> str:
+    without_map = playlist.replace('#EXT-X-MAP:URI="init.mp4"\n', "")
+    return without_map.replace("VERSION:7", "VERSION:4").replace(".m4s", ".ts")
+
+
+def test_a_track_of_mpeg_ts_outside_its_prefix_is_refused() -> None:
+    stray = in_ts(VIDEO.tracks[0])
+    elsewhere = tuple(dataclasses.replace(one, s3_key=f"other/{one.s3_key}") for one in stray.segments)
+    with pytest.raises(ValueError, match="outside its media's prefix"):
+        render(samples.publication(dataclasses.replace(stray, segments=elsewhere)))

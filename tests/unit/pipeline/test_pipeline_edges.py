@@ -18,10 +18,11 @@ from services.transcode import memory
 from services.transcode.admission import Admission
 from services.transcode.artifacts import folder_of
 from services.transcode.consumer import Consumer
+from services.transcode.encoders import IN_SOFTWARE
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, ChunkOutcome, TrackPiece
 from services.transcode.failures import WORKER_STOPPING
-from services.transcode.ladder import ImageFormat
+from services.transcode.ladder import LADDER, ImageFormat, Packaging
 from services.transcode.language import bcp47
 from services.transcode.metadata_client import MetadataClient, result_to_pb
 from services.transcode.plan import LoudnessTarget
@@ -202,6 +203,26 @@ def test_lanes_are_named_and_known(monkeypatch: pytest.MonkeyPatch) -> None:
     assert TranscodeSettings().slots == {}
     monkeypatch.setenv("MILLRACE_TRANSCODE_LANES", "vidoe")
     with pytest.raises(ValidationError, match="no such lane: vidoe"):
+        TranscodeSettings()
+
+
+def test_codecs_are_named_h264_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TranscodeSettings().output(IN_SOFTWARE).ladder == LADDER
+    monkeypatch.setenv("MILLRACE_TRANSCODE_CODECS", "h264, av1")
+    ladder = TranscodeSettings().output(IN_SOFTWARE).ladder
+    assert [(step.label, step.encoder) for step in ladder[3:5]] == [("360p", "libx264"), ("1080p-av1", "libsvtav1")]
+    for value, complaint in (("av1", "h264 comes first"), ("h264,h264", "twice"), ("h264,theora", "theora"), ("", "")):
+        monkeypatch.setenv("MILLRACE_TRANSCODE_CODECS", value)
+        with pytest.raises(ValidationError, match=complaint):
+            TranscodeSettings()
+
+
+def test_mpeg_ts_carries_h264_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TranscodeSettings().transcode_packaging is Packaging.CMAF
+    monkeypatch.setenv("MILLRACE_TRANSCODE_PACKAGING", "ts")
+    assert TranscodeSettings().transcode_packaging is Packaging.TS
+    monkeypatch.setenv("MILLRACE_TRANSCODE_CODECS", "h264,hevc")
+    with pytest.raises(ValidationError, match="h264 alone"):
         TranscodeSettings()
 
 

@@ -16,11 +16,13 @@ from services.runtime.errors import (
 )
 from services.transcode import memory
 from services.transcode.admission import Admission
+from services.transcode.encoders import IN_SOFTWARE, Encoders
 from services.transcode.engine.errors import EngineCrashed, EngineTimeout
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome
 from services.transcode.failures import NO_MEMORY_NOW
-from services.transcode.plan import ChunkSpec, plan, spec_to_json
+from services.transcode.ladder import Codec, ladder_of
+from services.transcode.plan import ChunkSpec, Output, plan, spec_to_json
 from services.transcode.slots import Slots
 from services.transcode.source import RejectedSource, RejectionReason
 from services.transcode.tasks import TaskRef
@@ -43,6 +45,7 @@ class Rig:
     lease: timedelta = timedelta(seconds=0.09)
     ack_wait: timedelta = timedelta(seconds=30)
     admission: Admission = field(default_factory=lambda: Admission(4 * memory.ORDINARY_BYTES))
+    encoders: Encoders = IN_SOFTWARE
     kept: int = 0
 
     async def keep(self) -> None:
@@ -68,6 +71,7 @@ class Rig:
             slots=self.slots,
             admission=self.admission,
             policy=policy,
+            encoders=self.encoders,
         )
 
     @property
@@ -157,6 +161,22 @@ async def test_what_is_away_costs_time_and_no_attempt(error: Exception) -> None:
     assert all(5 <= wait_s <= 60 for wait_s in waits_s)
     assert waits_s[0] <= 10 <= waits_s[1] <= 20 <= waits_s[2] <= 40
     assert min(waits_s[3:]) >= 30
+
+
+async def test_a_task_for_an_encoder_that_is_not_here_goes_to_another_worker_and_costs_no_attempt() -> None:
+    chunk = plan(fakes.VIDEO_SOURCE, output=Output(ladder_of([Codec.H264], {Codec.H264: "h264_nvenc"})))[0]
+    with_device = Encoders({}, IN_SOFTWARE.available | {"h264_nvenc"})
+    for encoders, refused in ((IN_SOFTWARE, True), (with_device, False)):
+        rig = Rig(
+            engine=FakeEngine(fakes.make_chunk),
+            tasks=FakeTasks(fakes.task(chunk, lane="video")),
+            encoders=encoders,
+        )
+        assert await rig.work() is None
+        assert [(failure.reason, *how) for failure, *how in rig.tasks.failures] == (
+            [("encoder_unavailable", False, True)] if refused else []
+        )
+        assert bool(rig.delivered) is not refused
 
 
 async def test_each_claim_has_a_name_of_its_own() -> None:

@@ -4,7 +4,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transcode.engine import cmaf
+from services.transcode.engine import cmaf, h264
 from services.transcode.engine.audio import segment_ends
 from services.transcode.engine.cmaf import Sample
 from services.transcode.plan import Timeline, gop_frames
@@ -64,7 +64,7 @@ def test_a_chunk_points_at_its_own_data() -> None:
 
 
 def test_the_initialisation_segments_carry_the_delay_as_an_edit() -> None:
-    video = cmaf.video_init(640, 360, b"\x01\x64\x00\x1f\xff", 15_360, 1024)
+    video = cmaf.video_init(640, 360, h264.configuration(b"\x01\x64\x00\x1f\xff"), 15_360, 1024)
     audio = cmaf.audio_init(
         b"\x11\x90", channels=2, sample_rate_hz=48_000, bitrate_bps=128_000, priming_ticks=1024, language="eng"
     )
