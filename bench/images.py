@@ -2,10 +2,10 @@
 
 Each makes three JPEGs, 1200, 600 and 150 px on the longer side, of the same photo of 12 megapixels
 (`bench/imaging/photo.py`): at our own quality, with colour at half the resolution (4:2:0), progressive, with Huffman
-tables of their own. All of them decode once, and make each size from the next larger one, in gamma light: the others by Lanczos,
-ours by narrower filters where a reduction is small. The photo comes from a file (that the system has cached) and the
-pictures go to files. A contender is a process of its own for every spell, works in one thread, and scales the photo
-once unmeasured, then so many times measured; its start is not counted. Its peak of memory is that of the process,
+tables of their own. All of them decode once, and make each size from the next larger one, in gamma light: the others by
+Lanczos, ours by narrower filters where a reduction is small. The photo comes from a file (that the system has cached)
+and the pictures go to files. A contender is a process of its own for every spell, works in one thread, and scales the
+photo once unmeasured, then so many times measured; its start is not counted. Its peak of memory is that of the process,
 interpreter and libraries included. Images a second are by the clock; next to them, without an aim, images a second of
 processor time, which others on the machine disturb less.
 
