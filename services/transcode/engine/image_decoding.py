@@ -184,8 +184,8 @@ def _check_scans(image: Image.Image, file: RemoteFile) -> None:
 
 
 def _is_animated(image: Image.Image, container_format: ContainerFormat) -> bool:
-    if container_format is ContainerFormat.JPEG:
-        return False  # MPO has further pictures, but no movement
+    if container_format in (ContainerFormat.JPEG, ContainerFormat.HEIC):
+        return False  # MPO and HEIC have further pictures, but those do not move
     try:
         return bool(getattr(image, "is_animated", False))
     except NOT_FOR_VERDICTS:

@@ -73,7 +73,7 @@ export class Row {
 
   /** The server's own picture, for what was begun by an earlier page. */
   #thumbnail() {
-    const url = this.#upload.media?.playback?.thumbnails.at(-1)?.url;
+    const url = this.#upload.media?.playback?.thumbnails.findLast((one) => one.content_type === "image/jpeg")?.url;
     if (url && !this.picture.querySelector("canvas, img")) this.picture.replaceChildren(make("img", { src: url, alt: "" }));
   }
 
