@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from services.runtime.errors import InvalidArgument
 from services.transcode.engine.limits import Limits
-from services.transcode.plan import AudioSpec, ChunkSpec, TaskSpec, plan
+from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, LoudnessTarget, TaskSpec, plan
 from services.transcode.planner import cost_shares
 from services.transcode.source import (
     AudioStreamInfo,
@@ -45,14 +45,22 @@ class PlannedRendition:
     cost_share: float
 
 
-def preview(shape: Shape, limits: Limits) -> tuple[PlannedRendition, ...]:
+def preview(
+    shape: Shape, limits: Limits, *, fleet: Fleet, loudness: LoudnessTarget | None = None
+) -> tuple[PlannedRendition, ...]:
     """What a shape would become, in plan order.
+
+    Args:
+        shape: of the video.
+        limits: that it is held against.
+        fleet: who would work.
+        loudness: of its sound; None leaves that as it is.
 
     Raises:
         InvalidArgument: `details["field"]` is out of bounds.
     """
     _check(shape, limits)
-    specs = plan(_source(shape))
+    specs = plan(_source(shape), fleet=fleet, loudness=loudness)
     renditions: dict[str, PlannedRendition] = {}
     for spec, share in zip(specs, cost_shares(specs), strict=True):
         for rendition in _renditions(spec, share):

@@ -9,6 +9,7 @@ from media.v1 import transcode_service_pb2
 from media.v1.transcode_service_pb2_grpc import TranscodeServiceServicer
 from services.runtime.errors import InvalidArgument
 from services.transcode.engine.limits import Limits
+from services.transcode.plan import Fleet, LoudnessTarget
 from services.transcode.preview import PlannedRendition, Shape, preview
 from services.transcode.slots import Slots
 
@@ -18,9 +19,12 @@ _BITS_PER_KBIT = 1_000
 class TranscodeServicer(TranscodeServiceServicer):
     """Questions about plans and workers."""
 
-    def __init__(self, slots: Slots, limits: Limits) -> None:
+    def __init__(self, slots: Slots, limits: Limits, fleet: Fleet, loudness: LoudnessTarget | None = None) -> None:
+        """Answers for what this process plans with: limits, fleet and loudness are those of its planner."""
         self._slots = slots
         self._limits = limits
+        self._fleet = fleet
+        self._loudness = loudness
 
     async def PreviewPlan(
         self,
@@ -28,7 +32,7 @@ class TranscodeServicer(TranscodeServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> transcode_service_pb2.PreviewPlanResponse:
         """Says which renditions a video of this shape would get."""
-        planned = preview(_shape_from_pb(request), self._limits)
+        planned = preview(_shape_from_pb(request), self._limits, fleet=self._fleet, loudness=self._loudness)
         return transcode_service_pb2.PreviewPlanResponse(renditions=[_rendition_to_pb(item) for item in planned])
 
     async def GetWorkers(
