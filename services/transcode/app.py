@@ -67,9 +67,8 @@ async def serve(stop: asyncio.Event) -> None:
             ),
         )
         consumer = Consumer(planner, worker)
-        add_servicer = partial(
-            add_TranscodeServiceServicer_to_server, TranscodeServicer(slots, settings.probe_limits, output.ladder)
-        )
+        servicer = TranscodeServicer(slots, settings.probe_limits, settings.fleet, output)
+        add_servicer = partial(add_TranscodeServiceServicer_to_server, servicer)
         consume = partial(broker.consume, stop=stop, drain=settings.grace)
         async with (
             grpc_server.serving(settings.transcode_listen, [(SERVICE_NAME, add_servicer)]),

@@ -6,8 +6,7 @@ from fractions import Fraction
 
 from services.runtime.errors import InvalidArgument
 from services.transcode.engine.limits import Limits
-from services.transcode.ladder import LADDER, Step
-from services.transcode.plan import AudioSpec, ChunkSpec, Output, TaskSpec, plan
+from services.transcode.plan import DEFAULT_OUTPUT, AudioSpec, ChunkSpec, Fleet, Output, TaskSpec, plan
 from services.transcode.planner import cost_shares
 from services.transcode.source import (
     AudioStreamInfo,
@@ -46,14 +45,22 @@ class PlannedRendition:
     cost_share: float
 
 
-def preview(shape: Shape, limits: Limits, ladder: tuple[Step, ...] = LADDER) -> tuple[PlannedRendition, ...]:
-    """What a shape would become by a ladder, in plan order.
+def preview(
+    shape: Shape, limits: Limits, *, fleet: Fleet, output: Output = DEFAULT_OUTPUT
+) -> tuple[PlannedRendition, ...]:
+    """What a shape would become, in plan order.
+
+    Args:
+        shape: of the video.
+        limits: that it is held against.
+        fleet: who would work.
+        output: what is wished.
 
     Raises:
         InvalidArgument: `details["field"]` is out of bounds.
     """
     _check(shape, limits)
-    specs = plan(_source(shape), output=Output(ladder))
+    specs = plan(_source(shape), output=output, fleet=fleet)
     renditions: dict[str, PlannedRendition] = {}
     for spec, share in zip(specs, cost_shares(specs), strict=True):
         for rendition in _renditions(spec, share):

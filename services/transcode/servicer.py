@@ -9,7 +9,7 @@ from media.v1 import transcode_service_pb2
 from media.v1.transcode_service_pb2_grpc import TranscodeServiceServicer
 from services.runtime.errors import InvalidArgument
 from services.transcode.engine.limits import Limits
-from services.transcode.ladder import LADDER, Step
+from services.transcode.plan import DEFAULT_OUTPUT, Fleet, Output
 from services.transcode.preview import PlannedRendition, Shape, preview
 from services.transcode.slots import Slots
 
@@ -19,10 +19,12 @@ _BITS_PER_KBIT = 1_000
 class TranscodeServicer(TranscodeServiceServicer):
     """Questions about plans and workers."""
 
-    def __init__(self, slots: Slots, limits: Limits, ladder: tuple[Step, ...] = LADDER) -> None:
+    def __init__(self, slots: Slots, limits: Limits, fleet: Fleet, output: Output = DEFAULT_OUTPUT) -> None:
+        """Answers for what this process plans with: limits, fleet and output are those of its planner."""
         self._slots = slots
         self._limits = limits
-        self._ladder = ladder
+        self._fleet = fleet
+        self._output = output
 
     async def PreviewPlan(
         self,
@@ -30,7 +32,7 @@ class TranscodeServicer(TranscodeServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> transcode_service_pb2.PreviewPlanResponse:
         """Says which renditions a video of this shape would get."""
-        planned = preview(_shape_from_pb(request), self._limits, self._ladder)
+        planned = preview(_shape_from_pb(request), self._limits, fleet=self._fleet, output=self._output)
         return transcode_service_pb2.PreviewPlanResponse(renditions=[_rendition_to_pb(item) for item in planned])
 
     async def GetWorkers(

@@ -40,11 +40,12 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
         4, ge=1, le=64, description="originals at once whose checksum is verified; each takes two blocks of 8 MiB"
     )
     transcode_video_slots: int = Field(default_factory=_cores, ge=1, le=256, description="one encode fills a core")
-    transcode_fleet_video_slots: int = Field(
-        default_factory=_cores,
+    transcode_fleet_video_slots: int | None = Field(
+        None,
         ge=1,
         le=100_000,
-        description="encodes that all processes together have in hand at once; videos are cut so that they suffice",
+        description="encodes that all processes together have in hand at once; videos are cut so that they suffice. "
+        "Unset, this process is the whole fleet",
     )
     transcode_pass_through: bool = Field(
         True, description="publish packets of originals that already are what the largest rendition shall be"
@@ -155,7 +156,7 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     @property
     def fleet(self) -> Fleet:
         """Who works on what this process plans."""
-        return Fleet(self.transcode_fleet_video_slots)
+        return Fleet(self.transcode_fleet_video_slots or self.transcode_video_slots)
 
     def output(self, encoders: Encoders) -> Output:
         """What originals shall become, made by the encoders that a planner prefers."""

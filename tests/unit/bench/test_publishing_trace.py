@@ -44,11 +44,8 @@ TRACE = [
 
 def test_the_way_is_cut_into_what_a_fleet_shortens_and_what_it_does_not() -> None:
     found = way(TRACE)
-    assert [(stretch.name, stretch.seconds) for stretch in found.before] == [
-        ("accept", pytest.approx(0.5)),
-        ("probe", pytest.approx(1.0)),
-        ("plan, queue", pytest.approx(0.5)),
-    ]
+    assert [stretch.name for stretch in found.before] == ["accept", "probe", "plan, queue"]
+    assert [stretch.seconds for stretch in found.before] == pytest.approx([0.5, 1.0, 0.5])
     assert [stretch.seconds for stretch in found.after] == pytest.approx([0.25, 0.5, 1.0, 0.25])
     assert sum(stretch.seconds for stretch in (*found.before, *found.after)) + found.tasks_wall_s == found.wall_s == 12
 

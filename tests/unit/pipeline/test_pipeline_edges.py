@@ -25,7 +25,7 @@ from services.transcode.failures import WORKER_STOPPING
 from services.transcode.ladder import LADDER, ImageFormat, Packaging
 from services.transcode.language import bcp47
 from services.transcode.metadata_client import MetadataClient, result_to_pb
-from services.transcode.plan import LoudnessTarget
+from services.transcode.plan import Fleet, LoudnessTarget
 from services.transcode.planner import PlannedTask
 from services.transcode.servicer import TranscodeServicer
 from services.transcode.settings import TranscodeSettings
@@ -233,6 +233,13 @@ def test_the_limits_of_uploads_are_held_for_what_the_bytes_are(monkeypatch: pyte
     assert (limits.max_image_bytes, limits.max_video_bytes) == (123, 456)
 
 
+def test_alone_a_process_plans_for_its_own_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_TRANSCODE_VIDEO_SLOTS", "3")
+    assert TranscodeSettings().fleet == Fleet(3)
+    monkeypatch.setenv("MILLRACE_TRANSCODE_FLEET_VIDEO_SLOTS", "40")
+    assert TranscodeSettings().fleet == Fleet(40)
+
+
 def test_loudness_is_set_or_left_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
     assert TranscodeSettings().loudness is None
     monkeypatch.setenv("MILLRACE_TRANSCODE_LOUDNESS_LUFS", "-16")
@@ -363,7 +370,7 @@ def _uploaded_again(media_id: str) -> bytes:
 
 async def test_workers_are_shown_by_slot() -> None:
     slots = Slots("worker", {"image": 1, "video": 2})
-    servicer = TranscodeServicer(slots, Limits())
+    servicer = TranscodeServicer(slots, Limits(), fakes.FLEET)
     pulse = Pulse()
     pulse.advance(0.5)
     with slots.taken(Claimed(fakes.task(), 2), pulse):
@@ -391,5 +398,5 @@ async def test_a_preview_refuses_what_is_no_number(
     request_: transcode_service_pb2.PreviewPlanRequest, field: str
 ) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        await TranscodeServicer(Slots("w", {}), Limits()).PreviewPlan(request_, None)  # type: ignore[arg-type]
+        await TranscodeServicer(Slots("w", {}), Limits(), fakes.FLEET).PreviewPlan(request_, None)  # type: ignore[arg-type]
     assert caught.value.details["field"] == field

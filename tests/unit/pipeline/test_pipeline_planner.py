@@ -11,7 +11,7 @@ from services.runtime.errors import DeadlineExceeded, Internal, InvalidArgument,
 from services.transcode.engine.errors import EngineCrashed
 from services.transcode.engine.limits import Limits
 from services.transcode.originals import OriginalMissing
-from services.transcode.plan import AudioSpec, ImageSpec, LoudnessTarget, Output, plan, spec_from_json
+from services.transcode.plan import AudioSpec, Fleet, ImageSpec, LoudnessTarget, Output, plan, spec_from_json
 from services.transcode.planner import TRIES, PlannedTask, Uploaded, cost_shares
 from services.transcode.preview import Shape, preview
 from services.transcode.source import MediaKind, RejectedSource, RejectionReason, SourceInfo, from_jsonable
@@ -150,7 +150,7 @@ def test_cost_shares_add_up_to_one(costs: list[int]) -> None:
 
 def test_a_preview_is_the_plan() -> None:
     shape = Shape(1080, 1920, Fraction(30), Fraction(60), has_audio=False)
-    rendered = preview(shape, Limits())
+    rendered = preview(shape, Limits(), fleet=fakes.FLEET)
     assert [(item.label, item.width_px, item.height_px) for item in rendered] == [
         ("1080p", 1080, 1920),
         ("720p", 720, 1280),
@@ -160,6 +160,28 @@ def test_a_preview_is_the_plan() -> None:
     ]
     assert rendered[0].max_bps == 5_000_000
     assert sum(item.cost_share for item in rendered) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_a_preview_is_the_plan_of_the_fleet_that_there_is(slots: int) -> None:
+    """Where renditions of a chunk are shared out, each share decodes the source: sound is less of the whole then."""
+    shape = Shape(1920, 1080, Fraction(30), Fraction(10), has_audio=True)
+    rendered = {item.label: item.cost_share for item in preview(shape, Limits(), fleet=Fleet(slots))}
+    specs = plan(fakes.VIDEO_SOURCE, fleet=Fleet(slots))
+    shares = dict(zip((spec.label for spec in specs), cost_shares(specs), strict=True))
+    assert rendered["audio"] == pytest.approx(shares["audio"])
+    assert rendered["poster"] == pytest.approx(shares["poster"])
+    assert len([label for label in shares if label.startswith("video-")]) == min(slots, 4)
+
+
+def test_a_preview_knows_of_the_loudness_that_is_set() -> None:
+    shape = Shape(1920, 1080, Fraction(30), Fraction(12), has_audio=True)
+
+    def share_of_sound(target: LoudnessTarget | None) -> float:
+        planned = preview(shape, Limits(), fleet=fakes.FLEET, output=Output(loudness=target))
+        return next(item.cost_share for item in planned if item.label == "audio")
+
+    assert share_of_sound(LoudnessTarget(-16.0, -1.0)) > share_of_sound(None)
 
 
 @pytest.mark.parametrize(
@@ -175,5 +197,5 @@ def test_a_preview_is_the_plan() -> None:
 )
 def test_a_preview_names_what_is_out_of_bounds(shape: Shape, field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        preview(shape, Limits())
+        preview(shape, Limits(), fleet=fakes.FLEET)
     assert caught.value.details == {"field": field}

@@ -44,7 +44,7 @@ def noise(seconds: float, level_db: float, *, channels: int = 2, rate_hz: int = 
     shape = np.where(frequencies_hz < 80, 0, 1 / np.maximum(frequencies_hz, 300)) * (frequencies_hz < 3_400)
     wave = np.fft.irfft(spectrum * shape, count)
     wave *= np.where(np.arange(count) // rate_hz % 3 == 2, 0.1, 1.0)  # every third second is 20 dB quieter
-    return (wave / np.sqrt((wave**2).mean()) * 10 ** (level_db / 20)).astype(np.float32)
+    return np.asarray(wave / np.sqrt((wave**2).mean()) * 10 ** (level_db / 20), np.float32)
 
 
 def film(sounds: Sequence[Sound], duration_s: int) -> bytes:
@@ -124,7 +124,9 @@ SOUNDS = {
     "mono": Sound(noise(6, -30, channels=1), "mono"),
     "mono at 8 kHz": Sound(noise(6, -30, channels=1, rate_hz=8_000), "mono", 8_000),
     "5.1": Sound(noise(6, -34, channels=6), "5.1"),
-    "5.1 of dialogue alone": Sound(noise(6, -26, channels=6) * np.float32([[0], [0], [1], [0], [0], [0]]), "5.1"),
+    "5.1 of dialogue alone": Sound(
+        noise(6, -26, channels=6) * np.array([[0], [0], [1], [0], [0], [0]], np.float32), "5.1"
+    ),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.transcode import machine, memory
 from services.transcode.engine.outcome import Stage
-from services.transcode.engine.run import execute
+from services.transcode.engine.run import execute, probe
 from services.transcode.plan import ChunkSpec, Fleet, PosterSpec, plan, spec_from_json, spec_to_json
 from services.transcode.settings import TranscodeSettings
 from services.transcode.source import (
@@ -28,7 +28,7 @@ MIB = 1 << 20
 def video(width_px: int, height_px: int, pix_fmt: str) -> SourceInfo:
     stream = VideoStreamInfo(
         0, "h264", pix_fmt, width_px, height_px, width_px, height_px, 0, Fraction(1), Fraction(30), 300, Fraction(0),
-        False, ColourInfo(1, 1, 1, False), True, Fraction(1),
+        False, ColourInfo(1, 1, 1, False), True, Fraction(1), None,
     )  # fmt: skip
     return SourceInfo(MediaKind.VIDEO, ContainerFormat.MP4, 1_000_000, Fraction(10), stream, (), None)
 
@@ -81,7 +81,7 @@ def test_the_need_travels_with_the_spec_and_is_ordinary_without() -> None:
 
 
 async def test_a_child_stays_below_its_estimate(sample: bytes) -> None:
-    source, stages = await sources.probe(sources.BytesSource(sample), sources.LIMITS), list[Stage]()
+    source, stages = await probe(sources.BytesSource(sample), sources.LIMITS), list[Stage]()
     spec = plan(source, fleet=Fleet(1))[0]
     sink, limits = sources.Shelf().put, sources.LIMITS
     await execute(spec, sources.BytesSource(sample), limits, sink=sink, on_stage=stages.append)
