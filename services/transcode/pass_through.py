@@ -8,7 +8,7 @@ by what containers and headers say; whether the packets keep to it is for the ta
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import takewhile
 from typing import Final
 
 from services.transcode.ladder import GOP_S, GOPS_PER_SEGMENT
@@ -22,6 +22,9 @@ _PROFILES: Final = frozenset({66, 77, 100})
 
 _HIGHEST_LEVEL: Final = 42
 """1080p at 60 frames a second; what our own encodes may need as well."""
+
+_MOST_GOP_FRAMES: Final = 1_000
+"""More than any segment has."""
 
 _BT709, _UNSPECIFIED = 1, 2
 _HD_HEIGHT_PX: Final = 720
@@ -37,9 +40,9 @@ class Grid:
 
 
 def key_frame_grid(key_packets: Sequence[int], packet_count: int) -> int | None:
-    """The frames of a group of pictures, where every so many-th packet is a key frame; None where that is not so.
+    """The smallest number of frames so that every so many-th packet is a key frame; None where there is none.
 
-    Key frames between those do no harm.
+    Key frames between those do no harm. In a track without a second one, it is the whole track.
 
     Args:
         key_packets: places of key frames in decode order, ascending.
@@ -47,8 +50,9 @@ def key_frame_grid(key_packets: Sequence[int], packet_count: int) -> int | None:
     """
     if not key_packets or key_packets[0] != 0:
         return None
-    widest = max(later - earlier for earlier, later in pairwise([*key_packets, packet_count]))
-    return widest if set(key_packets).issuperset(range(0, packet_count, widest)) else None
+    keys = set(key_packets)
+    candidates = takewhile(_MOST_GOP_FRAMES.__ge__, (*key_packets[1:], packet_count))
+    return next((frames for frames in candidates if keys.issuperset(range(0, packet_count, frames))), None)
 
 
 def grid_of(coded: H264Info, frame_rate: Fraction) -> Grid | None:

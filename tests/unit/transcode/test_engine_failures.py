@@ -139,7 +139,7 @@ async def test_a_child_inherits_neither_secrets_nor_open_files(sample: bytes, mo
 
     await probe(BytesSource(sample), LIMITS, on_stage=look)
     names = {entry.split(b"=")[0] for entry in environment if entry}
-    assert names == {b"PYTHONPATH", b"LC_ALL", b"OPENBLAS_NUM_THREADS"}
+    assert names == {b"PYTHONPATH", b"LC_ALL", b"OPENBLAS_NUM_THREADS", b"SVT_LOG"}
     # Standard three, the socket, and its own status to read its memory use from: none of the fork server's.
     assert len(descriptors) == 5
 
