@@ -66,8 +66,8 @@ async def test_a_video_is_published_and_plays(pipeline: Pipeline, env: Env, shor
             stub.VerifyMedia, manifest_service_pb2.VerifyMediaRequest(media_id=media_id, generation=1)
         )
         assert not verified.faults
-        # twice (init, 2 segments, playlist), 3 stills, I-frame and multivariant playlist
-        assert verified.checked_count == 13
+        # twice (init, 2 segments, playlist), 6 stills, I-frame and multivariant playlist
+        assert verified.checked_count == 16
         warmed = await grpc_client.call(
             stub.WarmMedia, manifest_service_pb2.WarmMediaRequest(media_id=media_id, generation=1)
         )
