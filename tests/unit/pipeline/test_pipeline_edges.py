@@ -197,7 +197,12 @@ def test_codecs_are_named_h264_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLRACE_TRANSCODE_CODECS", "h264, av1")
     ladder = TranscodeSettings().ladder(IN_SOFTWARE)
     assert [(step.label, step.encoder) for step in ladder[3:5]] == [("360p", "libx264"), ("1080p-av1", "libsvtav1")]
-    for value, complaint in (("av1", "h264 comes first"), ("h264,h264", "twice"), ("h264,theora", "theora"), ("", "at least 1")):
+    for value, complaint in (
+        ("av1", "h264 comes first"),
+        ("h264,h264", "twice"),
+        ("h264,theora", "theora"),
+        ("", "at least 1"),
+    ):
         monkeypatch.setenv("MILLRACE_TRANSCODE_CODECS", value)
         with pytest.raises(ValidationError, match=complaint):
             TranscodeSettings()

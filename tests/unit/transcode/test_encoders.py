@@ -42,7 +42,12 @@ def test_off_asks_for_nothing() -> None:
 
 def test_software_is_there_without_being_tried() -> None:
     asked: list[str] = []
-    resolved(Hardware.AUTO, lambda encoder: bool(asked.append(encoder)))
+
+    def opens(encoder: str) -> bool:
+        asked.append(encoder)
+        return False
+
+    resolved(Hardware.AUTO, opens)
     assert asked == [name for names in PREFERENCES.values() for name in names if name not in SOFTWARE.values()]
 
 
