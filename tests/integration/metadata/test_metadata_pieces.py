@@ -76,3 +76,31 @@ async def test_a_piece_is_no_output_that_another_task_made_whole(metadata: Metad
     with pytest.raises(errors.InvalidArgument) as caught:
         await metadata.complete(claimed, pieces_of(claimed))
     assert caught.value.reason == "OUTPUT_REPEATED"
+
+
+async def test_each_codec_has_its_renditions_h264_first_and_mpeg_ts_needs_no_initialisation(
+    metadata: Metadata, user: str
+) -> None:
+    labels = ("video-001", "video-002", "video-001-av1", "video-002-av1", "audio")
+    media_id, task_ids = await metadata.planned(user, labels)
+    for label, task_id in zip(labels, task_ids, strict=True):
+        claimed = await metadata.claim(media_id, task_id)
+        folder = f"{claimed.task.delivery_prefix}/{label}/a1"
+        is_av1 = label.endswith("av1")
+        track = track_of("audio" if label == "audio" else f"720p{'-av1' * is_av1}", folder)
+        track.codecs = "av01.0.05M.08" if is_av1 else "avc1.64001f"
+        track.init_s3_key, track.init_size_bytes = "", 0
+        pieces = media_pb2.TaskResult(pieces=media_pb2.Pieces(items=[track]))
+        await metadata.complete(claimed, media_pb2.TaskResult(track=track) if label == "audio" else pieces)
+    publication = await metadata.publication(media_id)
+    assert [(track.label, track.init_s3_key, len(track.segments)) for track in publication.tracks] == [
+        ("720p", "", 6),
+        ("720p-av1", "", 6),
+        ("audio", "", 3),
+    ]
+    await metadata.publish(publication, media_id)
+    renditions = (await metadata.media(user, media_id)).renditions
+    assert [(one.resolution, one.codecs) for one in renditions[:2]] == [
+        ("720p", "avc1.64001f"),
+        ("720p-av1", "av01.0.05M.08"),
+    ]
