@@ -157,7 +157,7 @@ def _open(file: RemoteFile, container_format: ContainerFormat, limits: Limits) -
 
 def _check_scans(image: Image.Image, file: RemoteFile) -> None:
     position = file.tell()
-    scans = jpeg_scans(cast(IO[bytes], file))
+    scans = jpeg_scans(file)
     file.seek(position)
     if scans * image.width * image.height > _MAX_SCANNED_PIXELS:
         raise RejectedSource(
@@ -171,7 +171,7 @@ def _frame_count(image: Image.Image, file: RemoteFile, container_format: Contain
             return 1
         case ContainerFormat.GIF:
             # Pillow finds frames by reading each: without an end, and it raises where the last one is damaged.
-            return max(1, gif_frames(cast(IO[bytes], file), _MAX_FRAMES_COUNTED))
+            return max(1, gif_frames(file, _MAX_FRAMES_COUNTED))
         case _:
             return int(getattr(image, "n_frames", 1))
 

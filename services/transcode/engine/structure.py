@@ -5,7 +5,8 @@ scans of a few bytes, each of which costs as much as decoding all of its pixels,
 """
 
 import re
-from typing import IO
+
+from services.transcode.engine.remote_file import RemoteFile
 
 _END_OF_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """Any marker but those that belong to a scan's data: stuffed zeros, restarts, fill bytes (ITU-T T.81, B.1.1)."""
@@ -14,7 +15,7 @@ _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _PIECE_BYTES = 1 << 20
 
 
-def jpeg_scans(file: IO[bytes]) -> int:
+def jpeg_scans(file: RemoteFile) -> int:
     """How many scans the first image of a JPEG has; leaves the file where the counting ended.
 
     What is no JPEG any more ends it: judging damage is the decoder's.
@@ -41,7 +42,7 @@ def jpeg_scans(file: IO[bytes]) -> int:
     return scans
 
 
-def _skip_scan(file: IO[bytes]) -> bool:
+def _skip_scan(file: RemoteFile) -> bool:
     """Goes on to the marker that ends a scan, if there is one."""
     tail = b""
     while piece := file.read(_PIECE_BYTES):
@@ -53,7 +54,7 @@ def _skip_scan(file: IO[bytes]) -> bool:
     return False
 
 
-def gif_frames(file: IO[bytes], at_most: int) -> int:
+def gif_frames(file: RemoteFile, at_most: int) -> int:
     """How many frames a GIF has; counting ends at `at_most`, or where the file does."""
     file.seek(6)
     screen = _exactly(file, 7)
@@ -79,12 +80,12 @@ def gif_frames(file: IO[bytes], at_most: int) -> int:
     return frames
 
 
-def _skip_colours(file: IO[bytes], flags: int) -> None:
+def _skip_colours(file: RemoteFile, flags: int) -> None:
     if flags & 0x80:
         file.seek(3 << (flags & 7) + 1, 1)
 
 
-def _exactly(file: IO[bytes], size: int) -> bytes:
+def _exactly(file: RemoteFile, size: int) -> bytes:
     """So many bytes, if they are there: a file of blocks may give fewer at a border."""
     data = b""
     while len(data) < size and (piece := file.read(size - len(data))):

@@ -21,7 +21,11 @@ class OldKernel(FakeEngine):
     async def probe(
         self, source: ByteSource, limits: Limits, *, on_stage: Callable[[Stage], None] = lambda _: None
     ) -> SourceInfo:
-        states = {"pid": 1, "sandbox.seccomp": "on", "sandbox.landlock": "missing: Function not implemented"}
+        states: dict[str, str | int | float] = {
+            "pid": 1,
+            "sandbox.seccomp": "on",
+            "sandbox.landlock": "missing: Function not implemented",
+        }
         on_stage(Stage("child start", 0, 1, states))
         raise RejectedSource(RejectionReason.NOT_MEDIA, "nothing")
 

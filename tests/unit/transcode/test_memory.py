@@ -9,7 +9,7 @@ import pytest
 
 from services.transcode import machine, memory
 from services.transcode.engine.outcome import Stage
-from services.transcode.engine.run import execute
+from services.transcode.engine.run import execute, probe
 from services.transcode.plan import ChunkSpec, Fleet, PosterSpec, plan, spec_from_json, spec_to_json
 from services.transcode.settings import TranscodeSettings
 from services.transcode.source import (
@@ -81,7 +81,7 @@ def test_the_need_travels_with_the_spec_and_is_ordinary_without() -> None:
 
 
 async def test_a_child_stays_below_its_estimate(sample: bytes) -> None:
-    source, stages = await sources.probe(sources.BytesSource(sample), sources.LIMITS), list[Stage]()
+    source, stages = await probe(sources.BytesSource(sample), sources.LIMITS), list[Stage]()
     spec = plan(source, fleet=Fleet(1))[0]
     sink, limits = sources.Shelf().put, sources.LIMITS
     await execute(spec, sources.BytesSource(sample), limits, sink=sink, on_stage=stages.append)
