@@ -131,7 +131,7 @@ async def test_a_child_inherits_neither_secrets_nor_open_files(sample: bytes, mo
             descriptors.extend(process.joinpath("fd").iterdir())
 
     await probe(BytesSource(sample), LIMITS, on_stage=look)
-    assert {entry.split(b"=")[0] for entry in environment if entry} == {b"PYTHONPATH", b"LC_ALL"}
+    assert {entry.split(b"=")[0] for entry in environment if entry} == {b"PYTHONPATH", b"LC_ALL", b"SVT_LOG"}
     # Standard three, the socket, and its own status to read its memory use from.
     assert len(descriptors) == 5
 
