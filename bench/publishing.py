@@ -105,7 +105,7 @@ def measure(source: Path, fleets: Sequence[int]) -> int:
             _say(f"planned for {workers}, measured")
             checks[workers] = run(source, fleet=workers, workers=workers)
     _show(source, predictions)
-    results = [Figure(f"published, {n} workers, computed", one.wall_s, "s") for n, one in predictions.items()]
+    results = [Figure(f"published, {_workers(n)}, computed", one.wall_s, "s") for n, one in predictions.items()]
     for workers, check in checks.items():
         results += _compared(workers, predictions[workers], check)
     details = {
@@ -117,7 +117,7 @@ def measure(source: Path, fleets: Sequence[int]) -> int:
 
 
 def _compared(workers: int, prediction: Prediction, check: Run) -> list[Figure]:
-    name, measured_s = f"{workers} workers", check.way.wall_s
+    name, measured_s = _workers(workers), check.way.wall_s
     error = (prediction.wall_s / measured_s - 1) * 100
     return [
         Figure(f"published, {name}, measured", measured_s, "s"),
@@ -131,7 +131,7 @@ def _show(source: Path, predictions: dict[int, Prediction]) -> None:
     table = Table(title=f"from complete to published, {source.name}")
     table.add_column("seconds")
     for workers in predictions:
-        table.add_column(f"{workers} workers", justify="right")
+        table.add_column(_workers(workers), justify="right")
     ways = [one.costed.way for one in predictions.values()]
     rows = list(predictions.values())
     for stretches in zip(*(way.before for way in ways), strict=True):
@@ -146,6 +146,10 @@ def _show(source: Path, predictions: dict[int, Prediction]) -> None:
     table.add_row("in all", *(figure(one.wall_s) for one in rows), style="bold")
     table.add_row("critical", *(one.critical for one in rows))
     Console(width=None if Console().is_terminal else 150).print(table)
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,7 @@ What is measured and what is encoded are the same frames: both come from here.
 from collections.abc import Iterator
 from fractions import Fraction
 
+import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
@@ -16,6 +17,8 @@ FRAME_SAMPLES = 1024
 """AAC-LC's frame. The encoder's first frame is priming: it holds what comes before the first sample."""
 
 _SAMPLE_BYTES = 4
+_LOUDEST = np.float32(8)
+"""18 dB above full scale, more than any mix down of sound that is meant. Files of floats may hold anything."""
 _JUMP_S = 1
 """So far back, a time is that of another clock, as for pictures."""
 _TOLERANCE_S = Fraction(30, 1000)
@@ -84,7 +87,7 @@ class _Buffer:
             stop = min(frame.samples, self._total - position)
             if start < stop:
                 for buffer, plane in zip(self._planes, frame.planes, strict=True):
-                    buffer.extend(bytes(plane)[start * _SAMPLE_BYTES : stop * _SAMPLE_BYTES])
+                    buffer.extend(_sound(bytes(plane)[start * _SAMPLE_BYTES : stop * _SAMPLE_BYTES]))
                 self._filled += stop - start
             position += frame.samples
         return position
@@ -107,6 +110,14 @@ class _Buffer:
             for buffer in self._planes:
                 buffer.extend(bytes(count * _SAMPLE_BYTES))
             self._filled += count
+
+
+def _sound(plane: bytes) -> bytes:
+    """The samples, as far as they are sound: an encoder gives up at what is no number, or beyond all measure."""
+    samples = np.frombuffer(plane, np.float32)
+    if bool((np.abs(samples) <= _LOUDEST).all()):
+        return plane
+    return np.clip(np.nan_to_num(samples), -_LOUDEST, _LOUDEST).tobytes()
 
 
 def pcm_frame(planes: list[bytes], spec: AudioSpec, number: int) -> AudioFrame:
