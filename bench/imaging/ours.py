@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.imaging.spell import Job, say, timed, told
-from services.transcode.engine.image import encode_image
+from services.transcode.engine.images.image import encode_image
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.plan import ImageSpec
 
 

@@ -19,10 +19,11 @@ import av
 import uvloop
 from av.video.codeccontext import VideoCodecContext
 
-from services.transcode.engine import encoder_settings, run
+from services.transcode.engine import run
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Stage
-from services.transcode.engine.picture import Cascade
+from services.transcode.engine.video import encoder_settings
+from services.transcode.engine.video.picture import Cascade
 from services.transcode.plan import (
     ChunkSpec,
     Fleet,

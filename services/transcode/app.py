@@ -12,8 +12,8 @@ from services.transcode import isolation
 from services.transcode.admission import Admission
 from services.transcode.consumer import BusAnnouncer, Consumer
 from services.transcode.encoders import resolved
-from services.transcode.engine import availability
 from services.transcode.engine import run as engine
+from services.transcode.engine.video import availability
 from services.transcode.metadata_client import MetadataClient
 from services.transcode.planner import Planner
 from services.transcode.servicer import TranscodeServicer

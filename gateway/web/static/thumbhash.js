@@ -1,4 +1,4 @@
-// Draws what stands in for a picture until it has come: its ThumbHash, small and blurred (services/transcode/engine/thumbhash.py).
+// Draws what stands in for a picture until it has come: its ThumbHash, small and blurred (services/transcode/engine/images/thumbhash.py).
 
 const LONGER_PX = 32;
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from services.transcode.engine import sandbox
-from services.transcode.engine.audio import encode_audio
 from services.transcode.engine.channel import Channel
-from services.transcode.engine.chunk import encode_chunk
-from services.transcode.engine.encoder import VideoEncoder, opened_ahead
-from services.transcode.engine.image import encode_image
+from services.transcode.engine.images.image import encode_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome, outcome_to_json
-from services.transcode.engine.pass_through import pass_through
-from services.transcode.engine.poster import encode_poster
-from services.transcode.engine.probing import probe_file
-from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.reading.probing import probe_file
+from services.transcode.engine.reading.remote_file import RemoteFile
+from services.transcode.engine.sound.audio import encode_audio
+from services.transcode.engine.video.chunk import encode_chunk
+from services.transcode.engine.video.encoder import VideoEncoder, opened_ahead
+from services.transcode.engine.video.pass_through import pass_through
+from services.transcode.engine.video.poster import encode_poster
 from services.transcode.engine.wire import FrameType
 from services.transcode.plan import (
     AudioSpec,

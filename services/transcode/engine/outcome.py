@@ -113,7 +113,7 @@ class ImageOutcome:
 class ImagesOutcome:
     """The renditions of an image or a poster, largest first, of one size in the order of `ImageFormat`.
 
-    `thumbhash` is what to show until they have come, in base64; see `services.transcode.engine.thumbhash`.
+    `thumbhash` is what to show until they have come, in base64; see `services.transcode.engine.images.thumbhash`.
     """
 
     images: tuple[ImageOutcome, ...]

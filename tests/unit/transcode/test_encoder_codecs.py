@@ -12,10 +12,10 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.transcode.engine import av1
-from services.transcode.engine.annexb import nal_units
-from services.transcode.engine.encoder import VideoEncoder
-from services.transcode.engine.encoder_settings import settings_for
+from services.transcode.engine.codecs import av1
+from services.transcode.engine.codecs.annexb import nal_units
+from services.transcode.engine.video.encoder import VideoEncoder
+from services.transcode.engine.video.encoder_settings import settings_for
 from services.transcode.ladder import Codec
 from services.transcode.plan import RenditionSpec, Timeline
 

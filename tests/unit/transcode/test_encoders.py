@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import pytest
 
 from services.transcode.encoders import IN_SOFTWARE, PREFERENCES, EncoderMissing, Hardware, resolved
-from services.transcode.engine import availability
-from services.transcode.engine.chunk import encode_chunk
-from services.transcode.engine.encoder import VideoEncoder, opened_ahead
-from services.transcode.engine.encoder_settings import settings_for
-from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.run import probe
+from services.transcode.engine.video import availability
+from services.transcode.engine.video.chunk import encode_chunk
+from services.transcode.engine.video.encoder import VideoEncoder, opened_ahead
+from services.transcode.engine.video.encoder_settings import settings_for
 from services.transcode.ladder import SOFTWARE, Codec, ladder_of
 from services.transcode.plan import ChunkSpec, Fleet, Output, RenditionSpec, plan
 from tests.unit.transcode import sources

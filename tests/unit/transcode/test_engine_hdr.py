@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 
-from services.transcode.engine import tonemap
+from services.transcode.engine.video import tonemap
 from tests.unit.transcode import sources
 from tests.unit.transcode.sources import SMALL_LADDER
 

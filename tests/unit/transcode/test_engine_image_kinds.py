@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from services.transcode.engine.images.thumbhash import thumbhash
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.run import probe
-from services.transcode.engine.thumbhash import thumbhash
 from services.transcode.ladder import ImageFormat
 from services.transcode.plan import ImageSpec
 from services.transcode.source import ContainerFormat, MediaKind, RejectedSource, RejectionReason

@@ -14,8 +14,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from services.transcode.engine.loudness import Loudness, LoudnessMeter, gain_db
 from services.transcode.engine.run import probe
+from services.transcode.engine.sound.loudness import Loudness, LoudnessMeter, gain_db
 from services.transcode.plan import AudioSpec, LoudnessTarget, Output, Timeline, plan
 from tests.unit.transcode import ebur128, sources
 from tests.unit.transcode.sources import LIMITS, BytesSource, Result

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.transcode.engine.annexb import nal_units
-from services.transcode.engine.cmaf import Sample
-from services.transcode.engine.mpegts import TsSegments
+from services.transcode.engine.codecs.annexb import nal_units
+from services.transcode.engine.packaging.cmaf import Sample
+from services.transcode.engine.packaging.mpegts import TsSegments
 from services.transcode.ladder import Packaging, Step
 from services.transcode.plan import Fleet
 from tests.unit.transcode import sources

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.reading.remote_file import RemoteFile
 
 DATA = bytes(range(256)) * 5
 

@@ -3,7 +3,7 @@ import struct
 import pytest
 
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.sniff import check_file_size, sniff
+from services.transcode.engine.reading.sniff import check_file_size, sniff
 from services.transcode.source import ContainerFormat, MediaKind, RejectedSource, RejectionReason
 
 ACCEPTED = {

@@ -5,8 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from services.transcode.engine.remote_file import RemoteFile
-from services.transcode.engine.structure import jpeg_scans
+from services.transcode.engine.images.structure import jpeg_scans
+from services.transcode.engine.reading.remote_file import RemoteFile
 
 
 def file_of(data: bytes, block_bytes: int = 97) -> RemoteFile:

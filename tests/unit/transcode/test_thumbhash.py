@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from services.transcode.engine.images.thumbhash import LONGEST_SIDE_PX, thumbhash
 from services.transcode.engine.outcome import THUMBHASH_MAX_BYTES, ImagesOutcome, outcome_from_json, outcome_to_json
-from services.transcode.engine.thumbhash import LONGEST_SIDE_PX, thumbhash
 
 
 def squares(width_px: int, height_px: int, *, transparent: bool) -> Image.Image:

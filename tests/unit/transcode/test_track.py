@@ -4,9 +4,10 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transcode.engine import cmaf, h264
-from services.transcode.engine.audio import segment_ends
-from services.transcode.engine.cmaf import Sample
+from services.transcode.engine.codecs import h264
+from services.transcode.engine.packaging import cmaf
+from services.transcode.engine.packaging.cmaf import Sample
+from services.transcode.engine.sound.audio import segment_ends
 from services.transcode.plan import Timeline, gop_frames
 
 timelines = st.builds(

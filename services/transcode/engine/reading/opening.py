@@ -12,8 +12,8 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.remote_file import RemoteFile
-from services.transcode.engine.sniff import HEAD_BYTES, sniff
+from services.transcode.engine.reading.remote_file import RemoteFile
+from services.transcode.engine.reading.sniff import HEAD_BYTES, sniff
 from services.transcode.engine.wire import WireError
 from services.transcode.source import ContainerFormat, RejectedSource, RejectionReason
 

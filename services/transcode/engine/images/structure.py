@@ -6,7 +6,7 @@ costs as much as decoding all of its pixels.
 
 import re
 
-from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.reading.remote_file import RemoteFile
 
 _END_OF_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """Any marker but those that belong to a scan's data: stuffed zeros, restarts, fill bytes (ITU-T T.81, B.1.1)."""

@@ -8,13 +8,13 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from services.transcode.engine.channel import Reporter, stage
-from services.transcode.engine.decoding import Damage, seconds, video_frames
-from services.transcode.engine.image_encoding import encode_sizes
+from services.transcode.engine.images.image_encoding import encode_sizes
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.opening import open_container, prepare_decoder, sniff_file
 from services.transcode.engine.outcome import ImagesOutcome
-from services.transcode.engine.picture import Scaler, display_size, orientation
-from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.reading.decoding import Damage, seconds, video_frames
+from services.transcode.engine.reading.opening import open_container, prepare_decoder, sniff_file
+from services.transcode.engine.reading.remote_file import RemoteFile
+from services.transcode.engine.video.picture import Scaler, display_size, orientation
 from services.transcode.plan import PosterSpec
 from services.transcode.source import RejectedSource, RejectionReason
 

@@ -14,9 +14,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.transcode.engine import av1, h264, hevc
-from services.transcode.engine.configuration import CodecConfiguration
-from services.transcode.engine.encoder_settings import EncoderSettings, settings_for
+from services.transcode.engine.codecs import av1, h264, hevc
+from services.transcode.engine.codecs.configuration import CodecConfiguration
+from services.transcode.engine.video.encoder_settings import EncoderSettings, settings_for
 from services.transcode.ladder import SOFTWARE, Codec
 from services.transcode.plan import ChunkSpec, RenditionSpec, TaskSpec, Timeline
 

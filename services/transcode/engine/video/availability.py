@@ -1,6 +1,6 @@
 """Whether an encoder is there: opened and given a picture, in a process of its own, since drivers may take theirs down.
 
-Run as `python -m services.transcode.engine.availability <encoder>`: exit code 0 says yes.
+Run as `python -m services.transcode.engine.video.availability <encoder>`: exit code 0 says yes.
 """
 
 import subprocess
@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from av.video.frame import VideoFrame
 
-from services.transcode.engine.encoder import VideoEncoder
+from services.transcode.engine.video.encoder import VideoEncoder
 from services.transcode.plan import RenditionSpec, Timeline
 
 _WITHIN_S = 30
@@ -18,7 +18,7 @@ _WIDTH_PX, _HEIGHT_PX = 1280, 720
 
 def opens(encoder: str) -> bool:
     """Whether an encoder of H.264 makes a picture here."""
-    command = [sys.executable, "-m", "services.transcode.engine.availability", encoder]
+    command = [sys.executable, "-m", "services.transcode.engine.video.availability", encoder]
     try:
         return subprocess.run(command, capture_output=True, timeout=_WITHIN_S, check=False).returncode == 0
     except subprocess.TimeoutExpired:

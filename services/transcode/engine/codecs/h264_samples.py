@@ -5,8 +5,8 @@ Clauses are of ISO/IEC 14496-15 (5.3.3).
 
 from collections.abc import Iterator
 
-from services.transcode.engine.annexb import behind_lengths
-from services.transcode.engine.h264 import IDR_SLICE, PPS, SLICE, SPS, kind, record
+from services.transcode.engine.codecs.annexb import behind_lengths
+from services.transcode.engine.codecs.h264 import IDR_SLICE, PPS, SLICE, SPS, kind, record
 
 _SHORTEST_RECORD_BYTES = 7
 _PROFILE_AND_LEVEL_BYTES = 4

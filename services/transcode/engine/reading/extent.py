@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from services.transcode.engine.channel import Reporter
-from services.transcode.engine.decoding import packets, seconds
+from services.transcode.engine.reading.decoding import packets, seconds
 
 _MICROSECOND = Fraction(1, 1_000_000)  # AV_TIME_BASE
 FALLBACK_RATE = Fraction(30)

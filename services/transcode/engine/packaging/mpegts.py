@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from services.transcode.engine.cmaf import Sample
+from services.transcode.engine.packaging.cmaf import Sample
 
 SUFFIX = ".ts"
 CONTENT_TYPE = "video/mp2t"

@@ -15,16 +15,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from services.transcode.engine.channel import Reporter, stage
-from services.transcode.engine.decoding import Damage, seconds, video_frames
-from services.transcode.engine.encoder import VideoEncoder
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.opening import open_container, prepare_decoder, sniff_file
 from services.transcode.engine.outcome import ChunkOutcome, TrackPiece
-from services.transcode.engine.pacing import Timed, paced
-from services.transcode.engine.picture import Cascade, deinterlaced
-from services.transcode.engine.remote_file import RemoteFile
-from services.transcode.engine.rendition import Rendition
-from services.transcode.engine.seeking import video_frames_from
+from services.transcode.engine.reading.decoding import Damage, seconds, video_frames
+from services.transcode.engine.reading.opening import open_container, prepare_decoder, sniff_file
+from services.transcode.engine.reading.pacing import Timed, paced
+from services.transcode.engine.reading.remote_file import RemoteFile
+from services.transcode.engine.reading.seeking import video_frames_from
+from services.transcode.engine.video.encoder import VideoEncoder
+from services.transcode.engine.video.picture import Cascade, deinterlaced
+from services.transcode.engine.video.rendition import Rendition
 from services.transcode.plan import ChunkSpec
 from services.transcode.source import RejectedSource, RejectionReason
 

@@ -9,14 +9,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from services.transcode.engine.channel import Reporter, stage
-from services.transcode.engine.decoding import Damage, seconds, video_frames
-from services.transcode.engine.extent import FALLBACK_RATE, Extent, counted_extent, indexed_extent
-from services.transcode.engine.image_decoding import inspect_image
+from services.transcode.engine.images.image_decoding import inspect_image
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.opening import check_complete, open_container, sniff_file
-from services.transcode.engine.picture import display_size, orientation
-from services.transcode.engine.remote_file import RemoteFile
-from services.transcode.engine.sniff import check_file_size
+from services.transcode.engine.reading.decoding import Damage, seconds, video_frames
+from services.transcode.engine.reading.extent import FALLBACK_RATE, Extent, counted_extent, indexed_extent
+from services.transcode.engine.reading.opening import check_complete, open_container, sniff_file
+from services.transcode.engine.reading.remote_file import RemoteFile
+from services.transcode.engine.reading.sniff import check_file_size
+from services.transcode.engine.video.picture import display_size, orientation
 from services.transcode.pass_through import SEGMENT_S, key_frame_grid
 from services.transcode.source import (
     AudioStreamInfo,

@@ -12,7 +12,7 @@ from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from services.transcode.engine.tonemap import hald, is_hdr
+from services.transcode.engine.video.tonemap import hald, is_hdr
 
 if TYPE_CHECKING:
     from av.sidedata.sidedata import SideData

@@ -6,8 +6,8 @@ Clauses are of ISO/IEC 14496-10 (7.3, 7.4.1.2.3) and 14496-15 (5.3.3).
 import struct
 from collections.abc import Iterator, Sequence
 
-from services.transcode.engine.annexb import behind_lengths, behind_start_codes, nal_units
-from services.transcode.engine.configuration import CodecConfiguration
+from services.transcode.engine.codecs.annexb import behind_lengths, behind_start_codes, nal_units
+from services.transcode.engine.codecs.configuration import CodecConfiguration
 
 SLICE, IDR_SLICE, SPS, PPS = 1, 5, 7, 8
 _AUD = 9

@@ -9,16 +9,16 @@ from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
-from services.transcode.engine import adts, cmaf, mpegts
 from services.transcode.engine.channel import Reporter, stage
-from services.transcode.engine.decoding import Damage, audio_frames
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.loudness import LoudnessMeter, amplified, gain_db
-from services.transcode.engine.opening import open_container, sniff_file
 from services.transcode.engine.outcome import TrackOutcome
-from services.transcode.engine.pcm import FRAME_SAMPLES, layout, on_timeline, pcm_frame
-from services.transcode.engine.remote_file import RemoteFile
-from services.transcode.engine.track import TrackWriter
+from services.transcode.engine.packaging import adts, cmaf, mpegts
+from services.transcode.engine.packaging.track import TrackWriter
+from services.transcode.engine.reading.decoding import Damage, audio_frames
+from services.transcode.engine.reading.opening import open_container, sniff_file
+from services.transcode.engine.reading.remote_file import RemoteFile
+from services.transcode.engine.sound.loudness import LoudnessMeter, amplified, gain_db
+from services.transcode.engine.sound.pcm import FRAME_SAMPLES, layout, on_timeline, pcm_frame
 from services.transcode.ladder import Packaging
 from services.transcode.plan import AudioSpec, LoudnessTarget, Timeline
 

@@ -10,8 +10,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.transcode.engine.decoding import Damage, decoded, packets, seconds
-from services.transcode.engine.opening import NOT_FOR_VERDICTS
+from services.transcode.engine.reading.decoding import Damage, decoded, packets, seconds
+from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS
 
 _SETTLED_S = Fraction(1, 2)
 """Decoding begins so much before what is wanted: joining fields and filters look back by a few frames."""

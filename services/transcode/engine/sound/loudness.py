@@ -14,7 +14,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.filter import Graph
 
-from services.transcode.engine.pcm import FRAME_SAMPLES, layout, pcm_frame
+from services.transcode.engine.sound.pcm import FRAME_SAMPLES, layout, pcm_frame
 from services.transcode.plan import AudioSpec, LoudnessTarget
 
 _GATE_LUFS = -70.0

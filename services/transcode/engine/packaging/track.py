@@ -7,8 +7,8 @@ from typing import Protocol
 
 from services.runtime import bitrate
 from services.transcode.engine.channel import Reporter
-from services.transcode.engine.cmaf import CmafSegments, Sample
 from services.transcode.engine.outcome import Segment, TrackOutcome
+from services.transcode.engine.packaging.cmaf import CmafSegments, Sample
 
 INIT_NAME = "init.mp4"
 

@@ -10,7 +10,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
-from services.transcode.engine.decoding import seconds
+from services.transcode.engine.reading.decoding import seconds
 from services.transcode.plan import AudioSpec
 
 FRAME_SAMPLES = 1024

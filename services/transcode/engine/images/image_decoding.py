@@ -23,10 +23,10 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
+from services.transcode.engine.images.structure import jpeg_scans
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.opening import NOT_FOR_VERDICTS, sniff_file
-from services.transcode.engine.remote_file import RemoteFile
-from services.transcode.engine.structure import jpeg_scans
+from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS, sniff_file
+from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.source import ContainerFormat, ImageInfo, RejectedSource, RejectionReason
 
 _PILLOW_FORMATS = {

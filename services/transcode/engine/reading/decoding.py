@@ -12,7 +12,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.transcode.engine.opening import NOT_FOR_VERDICTS
+from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS
 from services.transcode.source import RejectedSource, RejectionReason
 
 S = TypeVar("S", VideoStream, AudioStream)

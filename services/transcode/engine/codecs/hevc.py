@@ -6,8 +6,8 @@ Clauses are of ISO/IEC 23008-2 (7.3.1, 7.3.2.2, 7.3.3) and 14496-15 (8.3.3, Anne
 import struct
 from collections.abc import Sequence
 
-from services.transcode.engine.annexb import behind_lengths, nal_units, without_emulation_prevention
-from services.transcode.engine.configuration import CodecConfiguration
+from services.transcode.engine.codecs.annexb import behind_lengths, nal_units, without_emulation_prevention
+from services.transcode.engine.codecs.configuration import CodecConfiguration
 
 _VPS, _SPS, _PPS, _AUD = 32, 33, 34, 35
 _OUT_OF_BAND = (_VPS, _SPS, _PPS)

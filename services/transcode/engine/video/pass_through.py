@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, cast
 
 from av.video.stream import VideoStream
 
-from services.transcode.engine import cmaf, h264
 from services.transcode.engine.channel import Reporter, stage
-from services.transcode.engine.chunk import encode_chunk
-from services.transcode.engine.decoding import packets, seconds
-from services.transcode.engine.h264_samples import H264Samples
+from services.transcode.engine.codecs import h264
+from services.transcode.engine.codecs.h264_samples import H264Samples
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.opening import NOT_FOR_VERDICTS, open_container, sniff_file
 from services.transcode.engine.outcome import ChunkOutcome, TrackOutcome, TrackPiece
-from services.transcode.engine.remote_file import RemoteFile
-from services.transcode.engine.track import TrackWriter, frame_clock
+from services.transcode.engine.packaging import cmaf
+from services.transcode.engine.packaging.track import TrackWriter, frame_clock
+from services.transcode.engine.reading.decoding import packets, seconds
+from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS, open_container, sniff_file
+from services.transcode.engine.reading.remote_file import RemoteFile
+from services.transcode.engine.video.chunk import encode_chunk
 from services.transcode.ladder import SOFTWARE
 from services.transcode.plan import ChunkSpec, PassThroughSpec
 from services.transcode.source import RejectedSource, RejectionReason

@@ -6,7 +6,7 @@ Clauses are of the AV1 bitstream specification (5.3, 5.5) and of its binding to 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.transcode.engine.configuration import CodecConfiguration
+from services.transcode.engine.codecs.configuration import CodecConfiguration
 
 _SEQUENCE_HEADER, _TEMPORAL_DELIMITER = 1, 2
 _HAS_EXTENSION, _HAS_SIZE = 0x04, 0x02

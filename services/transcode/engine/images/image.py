@@ -1,11 +1,11 @@
 """Scales images: the task of an `ImageSpec`."""
 
 from services.transcode.engine.channel import Reporter, stage
-from services.transcode.engine.image_decoding import Picture
-from services.transcode.engine.image_encoding import encode_sizes
+from services.transcode.engine.images.image_decoding import Picture
+from services.transcode.engine.images.image_encoding import encode_sizes
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import ImagesOutcome
-from services.transcode.engine.remote_file import RemoteFile
+from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.plan import ImageSpec
 
 

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.transcode.engine.configuration import CodecConfiguration
+from services.transcode.engine.codecs.configuration import CodecConfiguration
 
 _TRACK_ID = 1
 _UNITY_MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)

@@ -6,11 +6,11 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.transcode.engine import cmaf, mpegts
 from services.transcode.engine.channel import Reporter
-from services.transcode.engine.encoder import VideoEncoder
 from services.transcode.engine.outcome import TrackOutcome
-from services.transcode.engine.track import Position, TrackWriter, frame_clock
+from services.transcode.engine.packaging import cmaf, mpegts
+from services.transcode.engine.packaging.track import Position, TrackWriter, frame_clock
+from services.transcode.engine.video.encoder import VideoEncoder
 from services.transcode.ladder import Packaging
 from services.transcode.plan import ChunkSpec, RenditionSpec
 

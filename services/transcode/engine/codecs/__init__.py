@@ -1,0 +1,1 @@
+"""The little of each codec's bitstream that packaging needs."""

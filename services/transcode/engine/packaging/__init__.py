@@ -1,0 +1,1 @@
+"""Segments of CMAF and MPEG-TS, and the tracks that are made of them."""
