@@ -1,7 +1,7 @@
 """`make bench-images`: our way with images against Pillow, pyvips and sharp, in turns in one run on one machine.
 
 Each makes three JPEGs, 1200, 600 and 150 px on the longer side, of the same photo of 12 megapixels
-(`bench/imaging/photo.py`): at our own quality, with colour at half the resolution (4:2:0), progressive, with Huffman
+(`bench/imaging/photo.py`): at our own quality, with colour at half the resolution (4:2:0), baseline, with Huffman
 tables of their own. All of them decode once, and make each size from the next larger one, in gamma light: the others by
 Lanczos, ours by narrower filters where a reduction is small. The photo comes from a file (that the system has cached)
 and the pictures go to files. A contender is a process of its own for every spell, works in one thread, and scales the
@@ -13,7 +13,7 @@ Next to speed stand size and SSIM of what each has made (`bench/imaging/likeness
 nothing. Ours is the engine's function for an image in one process, as theirs are; it makes a ThumbHash besides. What it
 costs to run it in a sandboxed child for every image, as the service does and they do not, are lines of their own
 without an aim (`ours.py` and `sandboxed.py` in `bench/imaging` say what either includes). Progressive files take longer
-to write; what the others do with baseline ones is told without an aim.
+to write; what the others do with those is told without an aim.
 
 `ARGS="--quick"` makes a short trial.
 """

@@ -10,7 +10,11 @@ from bench.imaging import pillow
 
 OURS, SANDBOXED = "ours", "sandboxed"
 PILLOW, DRAFT, PYVIPS, SHARP = "pillow", "draft", "pyvips", "sharp"
-DRAFT_BASELINE, PYVIPS_BASELINE, SHARP_BASELINE = "draft-baseline", "pyvips-baseline", "sharp-baseline"
+DRAFT_PROGRESSIVE, PYVIPS_PROGRESSIVE, SHARP_PROGRESSIVE = (
+    "draft-progressive",
+    "pyvips-progressive",
+    "sharp-progressive",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Contender:
     name: str
     program: Sequence[str]
     options: Sequence[str] = ()
-    is_progressive: bool = True
+    is_progressive: bool = False
     aim: float | None = None
 
 
@@ -55,7 +59,7 @@ def installed() -> list[Contender]:
         Contender(PYVIPS, "pyvips", by_pyvips, aim=0.95),
         Contender(SHARP, "sharp", by_sharp, aim=0.95),
         Contender(SANDBOXED, "ours, a sandboxed child each", sandboxed),
-        Contender(DRAFT_BASELINE, "Pillow with draft, baseline", by_pillow, (pillow.DRAFT,), is_progressive=False),
-        Contender(PYVIPS_BASELINE, "pyvips, baseline", by_pyvips, is_progressive=False),
-        Contender(SHARP_BASELINE, "sharp, baseline", by_sharp, is_progressive=False),
+        Contender(DRAFT_PROGRESSIVE, "draft, progressive", by_pillow, (pillow.DRAFT,), is_progressive=True),
+        Contender(PYVIPS_PROGRESSIVE, "pyvips, progressive", by_pyvips, is_progressive=True),
+        Contender(SHARP_PROGRESSIVE, "sharp, progressive", by_sharp, is_progressive=True),
     ]

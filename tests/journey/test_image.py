@@ -36,8 +36,6 @@ async def test_three_renditions_oriented_and_stripped(image: Journey) -> None:
                     "jfif_version",
                     "jfif_unit",
                     "jfif_density",
-                    "progressive",
-                    "progression",
                     "background",
                     "loop",
                     "timestamp",
