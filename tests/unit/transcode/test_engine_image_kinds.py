@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from services.transcode.engine.images.image_decoding import Picture, inspect_image
 from services.transcode.engine.images.thumbhash import thumbhash
 from services.transcode.engine.limits import Limits
+from services.transcode.engine.reading.opening import sniff_file
+from services.transcode.engine.reading.remote_file import BLOCK_BYTES, RemoteFile
 from services.transcode.engine.run import probe
 from services.transcode.ladder import ImageFormat
 from services.transcode.plan import ImageSpec
@@ -167,6 +170,44 @@ async def test_every_kind_is_shown_as_it_is_meant_in_every_format(name: str) -> 
             else:
                 assert pixel[3] == 255
                 assert np.abs(pixel[:3] - (colour or WHITE)).max() <= kind.tolerance, (image_format, pixel)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_read_in_small_blocks_too(name: str) -> None:
+    kind = KINDS[name]
+    data = kind.data()
+
+    def file(block_bytes: int) -> RemoteFile:
+        return RemoteFile(lambda offset, length: data[offset : offset + length], len(data), block_bytes)
+
+    info = inspect_image(file(97), sniff_file(file(97)), LIMITS)
+    assert info == inspect_image(file(BLOCK_BYTES), sniff_file(file(BLOCK_BYTES)), LIMITS)
+    assert info.is_animated is kind.is_animated
+    assert decoded(file(97)) == decoded(file(BLOCK_BYTES))
+
+
+def decoded(file: RemoteFile) -> bytes:
+    picture = Picture(file, LIMITS)
+    picture.decode(160)
+    return picture.shown(160).tobytes()
+
+
+async def test_an_image_may_be_larger_than_a_block() -> None:
+    image = Image.effect_noise((1400, 1400), 90).convert("RGB")
+    for data in (saved(image, "PNG", compress_level=0), with_segments(saved(image))):
+        assert len(data) > BLOCK_BYTES
+        source = await probe(BytesSource(data), LIMITS)
+        assert source.image is not None
+        assert (source.image.width_px, source.image.height_px) == (1400, 1400)
+        assert set((await sources.run(SPEC, data)).shelf.artifacts) == {
+            f"{size_px}{one.suffix}" for size_px in SPEC.sizes_px for one in ALL
+        }
+
+
+def with_segments(jpeg: bytes) -> bytes:
+    """More ahead of its frame than a block holds, as thumbnails and depth maps of cameras are."""
+    segment = b"\xff\xef" + struct.pack(">H", 0xFFFF) + bytes(0xFFFD)
+    return jpeg[:2] + segment * (BLOCK_BYTES // len(segment) + 1) + jpeg[2:]
 
 
 async def test_half_transparent_pixels_stay_so_and_keep_their_colour() -> None:

@@ -27,15 +27,12 @@ steps = st.one_of(
 
 
 @given(st.integers(1, 600), st.lists(steps, max_size=30))
-def test_it_reads_like_a_file_but_never_more_than_asked(block: int, walk: list[tuple[str, int]]) -> None:
+def test_it_reads_like_a_file_across_blocks(block: int, walk: list[tuple[str, int]]) -> None:
     file, truth = remote(block), io.BytesIO(DATA)
     for what, number in walk:
         if what == "read":
-            data = file.read(number)
-            assert len(data) <= number
-            assert data == truth.read(len(data))
-            # Empty only where a file would be: libav takes it for the end.
-            assert data or number == 0 or truth.read(1) == b""
+            # Pillow takes fewer for the end of the file, and libav has no room for more.
+            assert file.read(number) == truth.read(number)
         else:
             whence = os.SEEK_SET if what == "seek" else os.SEEK_END
             assert file.seek(number, whence) == truth.seek(number, whence)

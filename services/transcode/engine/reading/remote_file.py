@@ -17,7 +17,8 @@ _CACHED_BLOCKS = 6
 class RemoteFile(io.RawIOBase):
     """A seekable, read-only file over a function that reads ranges.
 
-    `read(n)` returns at most `n` bytes, always: libav copies what it is given into a buffer of `n`.
+    `read(n)` returns `n` bytes, or all that are left: Pillow takes fewer for the end of the file. More it never returns:
+    libav copies what it is given into a buffer of `n`.
     """
 
     def __init__(
@@ -62,14 +63,15 @@ class RemoteFile(io.RawIOBase):
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes; fewer at a block's border, none at the end only. All that is left if
-        negative.
-        """
+        """The next `size` bytes, across blocks; fewer at the end only. All that is left if negative."""
         if size < 0:
             return self.readall()
-        data = self._available(size)
-        self._position += len(data)
-        return data
+        pieces = []
+        while size > 0 and (piece := self._available(size)):
+            self._position += len(piece)
+            size -= len(piece)
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def readall(self) -> bytes:
         """All that is left."""
@@ -86,7 +88,8 @@ class RemoteFile(io.RawIOBase):
         return len(data)
 
     def _available(self, size: int) -> bytes:
-        if size == 0 or self._position >= self._size_bytes:
+        """What one block has of the next `size` bytes; nothing at the end only."""
+        if self._position >= self._size_bytes:
             return b""
         number, start = divmod(self._position, self._block_bytes)
         return self._block(number)[start : start + size]
