@@ -5,6 +5,7 @@ overtaken by small ones for ever. A task that needs more than there is at all be
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -28,12 +29,17 @@ def beginning(budget_bytes: int, held_bytes: int, waiting: Iterable[int]) -> int
     return count
 
 
+class NoRoom(Exception):
+    """There was no share in time, or there will be none any more."""
+
+
 class Share:
     """What one task was promised."""
 
     def __init__(self, admission: "Admission", size_bytes: int) -> None:
         self._admission = admission
         self.size_bytes = size_bytes
+        self.is_granted = False
 
     def resized(self, need_bytes: int) -> bool:
         """Whether the task may go on with another need than was thought; less is always granted, more without a wait.
@@ -50,6 +56,7 @@ class Admission:
         self._budget_bytes = budget_bytes
         self._held_bytes = 0
         self._waiting: deque[tuple[Share, asyncio.Event]] = deque()
+        self._is_closed = False
 
     @property
     def held_bytes(self) -> int:
@@ -58,7 +65,7 @@ class Admission:
 
     @asynccontextmanager
     async def admitted(
-        self, need_bytes: int, *, on_wait: Callable[[], Awaitable[None]], every: timedelta
+        self, need_bytes: int, *, on_wait: Callable[[], Awaitable[None]], every: timedelta, within: timedelta
     ) -> AsyncIterator[Share]:
         """Waits for a share, and holds it while the block lasts.
 
@@ -66,24 +73,39 @@ class Admission:
             need_bytes: how much; what is more than the whole budget counts as the whole.
             on_wait: called again and again while there is none.
             every: how often.
+            within: how long to wait at most.
+
+        Raises:
+            NoRoom: that was too long, or the admission was closed.
         """
-        share, begins = Share(self, min(need_bytes, self._budget_bytes)), asyncio.Event()
-        self._waiting.append((share, begins))
+        share, woken = Share(self, min(need_bytes, self._budget_bytes)), asyncio.Event()
+        self._waiting.append((share, woken))
         self._begin()
         try:
-            while not begins.is_set():
+            until_s = time.monotonic() + within.total_seconds()
+            while not (share.is_granted or self._is_closed):
+                if (left_s := until_s - time.monotonic()) <= 0:
+                    raise NoRoom
                 try:
-                    async with asyncio.timeout(every.total_seconds()):
-                        await begins.wait()
+                    async with asyncio.timeout(min(every.total_seconds(), left_s)):
+                        await woken.wait()
                 except TimeoutError:
                     await on_wait()
+            if self._is_closed:
+                raise NoRoom
             yield share
         finally:
-            if begins.is_set():
+            if share.is_granted:
                 self._held_bytes -= share.size_bytes
             else:
-                self._waiting.remove((share, begins))
+                self._waiting.remove((share, woken))
             self._begin()
+
+    def close(self) -> None:
+        """From now on nobody begins: neither who waits nor who comes. Those who have begun keep their shares."""
+        self._is_closed = True
+        for _, woken in self._waiting:
+            woken.set()
 
     def resize(self, share: Share, need_bytes: int) -> bool:
         """See `Share.resized`. Whoever waits comes before whoever wants more."""
@@ -100,6 +122,7 @@ class Admission:
         for _ in range(
             beginning(self._budget_bytes, self._held_bytes, (share.size_bytes for share, _ in self._waiting))
         ):
-            share, begins = self._waiting.popleft()
+            share, woken = self._waiting.popleft()
             self._held_bytes += share.size_bytes
-            begins.set()
+            share.is_granted = True
+            woken.set()

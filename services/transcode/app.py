@@ -50,13 +50,14 @@ async def serve(stop: asyncio.Event) -> None:
             output=output,
             per_title=settings.transcode_per_title,
         )
+        admission = Admission(settings.memory_bytes)
         worker = Worker(
             engine=engine,
             storage=storage,
             tasks=metadata,
             announcer=BusAnnouncer(broker),
             slots=slots,
-            admission=Admission(settings.memory_bytes),
+            admission=admission,
             encoders=encoders,
             policy=WorkerPolicy(
                 lease=settings.lease,
@@ -80,3 +81,4 @@ async def serve(stop: asyncio.Event) -> None:
             for lane, concurrency in settings.slots.items():
                 group.create_task(consume(topology.WORKERS[lane], consumer.on_task, concurrency=concurrency))
             await stop.wait()
+            admission.close()

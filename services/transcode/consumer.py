@@ -40,7 +40,7 @@ class Consumer:
         _parse(event, delivery)
         trace.get_current_span().set_attributes({semconv.MEDIA_ID: event.media_id, semconv.TASK_ID: event.task_id})
         ref = TaskRef(event.task_id, event.media_id, event.generation)
-        if (again_in := await self._worker.work(ref, delivery.keep)) is not None:
+        if (again_in := await self._worker.work(ref, delivery.keep, delivery.delivery_count)) is not None:
             raise RetryLater(again_in)
 
 

@@ -6,6 +6,8 @@ child at once. Whatever ends an attempt is recorded, so that the next one is que
 
 Memory is shared out before the claim, since a lease is not for waiting. What exactly a task needs is known after it: a
 task that needs more than is left is given back at once, unharmed, and waits for its share when its message comes again.
+Nor is a message for waiting long, since another process may have room: it is given back too, and waited for the longer,
+the more often it has come, so that a large task is not passed over for ever.
 """
 
 import asyncio
@@ -24,7 +26,7 @@ from opentelemetry import trace
 from services.runtime import semconv
 from services.runtime.errors import DeadlineExceeded, NotFound, Stale, Unavailable
 from services.transcode import memory, originals, spans
-from services.transcode.admission import Admission, Share
+from services.transcode.admission import Admission, NoRoom, Share
 from services.transcode.artifacts import ArtifactFolder, ArtifactStore, folder_of
 from services.transcode.encoders import IN_SOFTWARE, Encoders
 from services.transcode.engine.errors import EngineFailed
@@ -118,23 +120,31 @@ class Worker:
         self._policy = policy
         self._encoders = encoders
 
-    async def work(self, ref: TaskRef, keep: Keep) -> timedelta | None:
+    async def work(self, ref: TaskRef, keep: Keep, deliveries: int = 1) -> timedelta | None:
         """Does what a message asks for, if it is still to be done.
 
         Args:
             ref: the task.
             keep: holds the message while the work advances.
+            deliveries: how often the message has come, from 1.
 
         Returns:
             None when the message is settled; else after how long it shall come again, since another worker holds the
-            task.
+            task or this one has no memory for it.
 
         Raises:
             Unavailable, DeadlineExceeded: the task's state is out of reach; the message shall come again.
         """
         need_bytes = self._large.get(ref.task_id, memory.ORDINARY_BYTES)
-        async with self._admission.admitted(need_bytes, on_wait=keep, every=self._policy.ack_wait / _BEATS) as share:
-            return await self._claimed(ref, share, keep)
+        ack_wait = self._policy.ack_wait
+        try:
+            async with self._admission.admitted(
+                need_bytes, on_wait=keep, every=ack_wait / _BEATS, within=ack_wait * deliveries
+            ) as share:
+                return await self._claimed(ref, share, keep)
+        except NoRoom:
+            _log.info("no_room_in_time", task_id=ref.task_id, media_id=ref.media_id, need_bytes=need_bytes)
+            return timedelta(0)
 
     async def _claimed(self, ref: TaskRef, share: Share, keep: Keep) -> timedelta | None:
         log = _log.bind(task_id=ref.task_id, media_id=ref.media_id)
@@ -152,12 +162,17 @@ class Worker:
             case Held(retry_after):
                 return retry_after
             case Claimed():
-                if share.resized(need_bytes := memory.need_in(json.loads(claim.task.spec_json))):
-                    await self._attempt(claim, keep)
-                else:
-                    log.info("task_larger_than_expected", need_bytes=need_bytes)
-                    self._remember(ref, need_bytes)
-                    await self._give_back(claim, NO_MEMORY_NOW)
+                try:
+                    if share.resized(need_bytes := memory.need_in(json.loads(claim.task.spec_json))):
+                        await self._attempt(claim, keep)
+                    else:
+                        log.info("task_larger_than_expected", need_bytes=need_bytes)
+                        self._remember(ref, need_bytes)
+                        await self._give_back(claim, NO_MEMORY_NOW)
+                except asyncio.CancelledError:
+                    log.info("task_given_back", attempt=claim.attempt)
+                    await self._give_back(claim, WORKER_STOPPING)
+                    raise
                 return None
 
     def _remember(self, ref: TaskRef, need_bytes: int) -> None:
@@ -171,10 +186,6 @@ class Worker:
         with _encode_span(claimed) as span:
             try:
                 await self._perform(claimed, keep)
-            except asyncio.CancelledError:
-                log.info("task_given_back")
-                await self._give_back(claimed, WORKER_STOPPING)
-                raise
             except Stale:
                 log.warning("attempt_overtaken")
                 span.add_event("attempt_overtaken")

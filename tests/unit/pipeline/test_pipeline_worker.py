@@ -20,17 +20,18 @@ from services.transcode.encoders import IN_SOFTWARE, Encoders
 from services.transcode.engine.errors import EngineCrashed, EngineTimeout
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome
-from services.transcode.failures import NO_MEMORY_NOW
+from services.transcode.failures import NO_MEMORY_NOW, WORKER_STOPPING
 from services.transcode.ladder import Codec, ladder_of
 from services.transcode.plan import ChunkSpec, Output, plan, spec_to_json
 from services.transcode.slots import Slots
 from services.transcode.source import RejectedSource, RejectionReason
-from services.transcode.tasks import TaskRef
+from services.transcode.tasks import Failure, TaskRef
 from services.transcode.worker import Worker, WorkerPolicy
 from tests.unit.pipeline import fakes
 from tests.unit.pipeline.fakes import FakeAnnouncer, FakeEngine, FakeStorage, FakeTasks, Job
 
 FOLDER = "abc/media/1/token/image/a1"
+LONG = timedelta(minutes=1)
 
 
 @dataclass
@@ -409,11 +410,11 @@ def of_size(need_bytes: int) -> FakeTasks:
 
 
 async def test_a_task_waits_for_memory_with_its_message_in_hand_and_without_a_lease() -> None:
-    rig = Rig(admission=Admission(memory.ORDINARY_BYTES), ack_wait=timedelta(seconds=0.03))
-    async with rig.admission.admitted(1, on_wait=rig.keep, every=timedelta(seconds=1)):
+    rig = Rig(admission=Admission(memory.ORDINARY_BYTES), ack_wait=timedelta(seconds=0.3))
+    async with rig.admission.admitted(1, on_wait=rig.keep, every=LONG, within=LONG):
         working = asyncio.create_task(rig.work())
-        await asyncio.sleep(0.1)
-        assert rig.kept >= 3
+        await asyncio.sleep(0.25)
+        assert rig.kept >= 2
         assert rig.tasks.attempt == 0
     await working
     assert rig.tasks.done
@@ -435,9 +436,9 @@ async def test_a_task_holds_what_it_needs_and_no_more() -> None:
 
 
 async def test_a_task_larger_than_expected_is_given_back_unharmed_and_waits_when_it_comes_again() -> None:
-    rig = Rig(tasks=of_size(4 * memory.ORDINARY_BYTES), ack_wait=timedelta(seconds=0.03))
+    rig = Rig(tasks=of_size(4 * memory.ORDINARY_BYTES))
     worker, ref = rig.made(), rig.tasks.task.ref
-    async with rig.admission.admitted(1, on_wait=rig.keep, every=timedelta(seconds=1)):
+    async with rig.admission.admitted(1, on_wait=rig.keep, every=LONG, within=LONG):
         assert await worker.work(ref, rig.keep) is None
         assert rig.tasks.failures == [(NO_MEMORY_NOW, False, True)]
         again = asyncio.create_task(worker.work(ref, rig.keep))
@@ -447,3 +448,55 @@ async def test_a_task_larger_than_expected_is_given_back_unharmed_and_waits_when
     assert rig.tasks.done
     assert len(rig.tasks.failures) == 1
     assert rig.admission.held_bytes == 0
+
+
+async def test_who_gets_no_memory_in_time_lets_others_have_the_message_and_waits_longer_when_it_comes_again() -> None:
+    rig = Rig(admission=Admission(memory.ORDINARY_BYTES), ack_wait=timedelta(seconds=0.05))
+    worker, ref, waited_s = rig.made(), rig.tasks.task.ref, list[float]()
+    async with rig.admission.admitted(1, on_wait=rig.keep, every=LONG, within=LONG):
+        for deliveries in (1, 4):
+            began_s = time.monotonic()
+            assert await worker.work(ref, rig.keep, deliveries) == timedelta(0)
+            waited_s.append(time.monotonic() - began_s)
+    assert 0.05 <= waited_s[0] < 0.2 <= waited_s[1]
+    assert rig.tasks.attempt == 0
+
+
+async def test_once_told_to_stop_a_worker_begins_nothing_that_waited() -> None:
+    rig = Rig(admission=Admission(memory.ORDINARY_BYTES))
+    worker, ref = rig.made(), rig.tasks.task.ref
+    async with rig.admission.admitted(1, on_wait=rig.keep, every=LONG, within=LONG):
+        waiting = [asyncio.create_task(worker.work(ref, rig.keep)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        rig.admission.close()
+    assert await asyncio.gather(*waiting) == [timedelta(0)] * 3
+    assert rig.tasks.attempt == 0
+
+
+async def test_stopping_while_a_task_is_given_back_leaves_no_lease_either() -> None:
+    giving_back = asyncio.Event()
+
+    class SlowAtFirst(FakeTasks):
+        async def fail(
+            self,
+            ref: TaskRef,
+            attempt: int,
+            failure: Failure,
+            *,
+            permanent: bool,
+            release: bool,
+            retry_after: timedelta = timedelta(0),
+        ) -> None:
+            if not giving_back.is_set():
+                giving_back.set()
+                await asyncio.Event().wait()
+            await super().fail(ref, attempt, failure, permanent=permanent, release=release, retry_after=retry_after)
+
+    rig = Rig(tasks=SlowAtFirst(of_size(4 * memory.ORDINARY_BYTES).task))
+    async with rig.admission.admitted(1, on_wait=rig.keep, every=LONG, within=LONG):
+        working = asyncio.create_task(rig.work())
+        await giving_back.wait()
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+    assert rig.tasks.failures == [(WORKER_STOPPING, False, True)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transcode.admission import Admission, Share, beginning
+from services.transcode.admission import Admission, NoRoom, Share, beginning
 
 BUDGET = 100
 OFTEN = timedelta(seconds=0.01)
@@ -38,11 +38,13 @@ def test_somebody_begins_where_nothing_runs_and_no_more_than_fit(budget: int, wa
 
 
 @asynccontextmanager
-async def share_of(admission: Admission, need: int) -> AsyncIterator[Share]:
+async def share_of(
+    admission: Admission, need: int, *, within: timedelta = timedelta(minutes=1)
+) -> AsyncIterator[Share]:
     async def wait() -> None:
         """Nobody needs to know."""
 
-    async with admission.admitted(need, on_wait=wait, every=OFTEN) as share:
+    async with admission.admitted(need, on_wait=wait, every=OFTEN, within=within) as share:
         yield share
 
 
@@ -97,4 +99,34 @@ async def test_a_share_grows_where_there_is_room_and_nobody_waits() -> None:
         await asyncio.sleep(0.02)
         waiting.cancel()
         await asyncio.wait({waiting})
+    assert admission.held_bytes == 0
+
+
+async def test_nobody_waits_longer_than_he_said_and_then_stands_in_nobodys_way() -> None:
+    admission = Admission(BUDGET)
+    async with share_of(admission, 60):
+        with pytest.raises(NoRoom):
+            async with asyncio.timeout(1), share_of(admission, 90, within=timedelta(seconds=0.03)):
+                pass
+        async with share_of(admission, 40):
+            assert admission.held_bytes == BUDGET
+    assert admission.held_bytes == 0
+
+
+async def test_once_closed_nobody_begins_and_who_has_begun_goes_on() -> None:
+    admission, begun = Admission(BUDGET), list[int]()
+
+    async def begin(need: int) -> None:
+        async with share_of(admission, need):
+            begun.append(need)
+
+    async with share_of(admission, BUDGET):
+        waiting = [asyncio.create_task(begin(need)) for need in (10, 20, 30)]
+        await asyncio.sleep(0.02)
+        admission.close()
+        async with asyncio.timeout(1):
+            ends = await asyncio.gather(*waiting, begin(40), return_exceptions=True)
+        assert [type(end) for end in ends] == [NoRoom] * 4
+        assert admission.held_bytes == BUDGET
+    assert begun == []
     assert admission.held_bytes == 0
