@@ -17,8 +17,8 @@ _CACHED_BLOCKS = 6
 class RemoteFile(io.RawIOBase):
     """A seekable, read-only file over a function that reads ranges.
 
-    `read(n)` returns `n` bytes, or all that are left: Pillow takes fewer for the end of the file. More it never returns:
-    libav copies what it is given into a buffer of `n`.
+    `read(n)` returns `n` bytes, or all that are left: Pillow takes fewer for the end of the file. Never more: libav
+    copies what it is given into a buffer of `n`.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 What is measured and what is encoded are the same frames: both come from here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -49,7 +49,7 @@ def on_timeline(decoded: Iterator[AudioFrame], spec: AudioSpec) -> Iterator[list
         if jumped or frame_format != input_format:
             # What the old resampler still holds belongs before the jump.
             if input_format is not None:
-                position = buffer.put(position, resampler.resample(None))
+                position = yield from buffer.put(position, resampler.resample(None))
             resampler = AudioResampler(format="fltp", layout=layout(spec.channels), rate=spec.sample_rate_hz)
             input_format = frame_format
         if at_s is not None and jumped:
@@ -58,16 +58,14 @@ def on_timeline(decoded: Iterator[AudioFrame], spec: AudioSpec) -> Iterator[list
         if expected_s is not None:
             expected_s += Fraction(frame.samples, frame.sample_rate)
         frame.pts = None
-        position = buffer.put(position, resampler.resample(frame))
-        yield from buffer.full_frames()
+        position = yield from buffer.put(position, resampler.resample(frame))
     if input_format is not None:
-        buffer.put(position, resampler.resample(None))
-    buffer.fill_up()
-    yield from buffer.full_frames()
+        yield from buffer.put(position, resampler.resample(None))
+    yield from buffer.fill_up()
 
 
 class _Buffer:
-    """Samples from the start of the timeline on, until they leave in full frames."""
+    """Samples from the start of the timeline on, until they leave in full frames: it never holds many of them."""
 
     def __init__(self, channels: int, total_samples: int) -> None:
         self._planes = [bytearray() for _ in range(channels)]
@@ -79,37 +77,41 @@ class _Buffer:
         """Whether the timeline's end is reached."""
         return self._filled >= self._total
 
-    def put(self, position: int, frames: list[AudioFrame]) -> int:
-        """Puts frames at a position, which may be negative; returns the position after them."""
+    def put(self, position: int, frames: list[AudioFrame]) -> Generator[list[bytes], None, int]:
+        """Puts frames at a position, which may be negative; yields full frames, returns the position after them."""
         for frame in frames:
-            self._pad(min(position, self._total) - self._filled)
+            yield from self._pad(min(position, self._total) - self._filled)
             start = self._filled - position
             stop = min(frame.samples, self._total - position)
             if start < stop:
                 for buffer, plane in zip(self._planes, frame.planes, strict=True):
                     buffer.extend(_sound(bytes(plane)[start * _SAMPLE_BYTES : stop * _SAMPLE_BYTES]))
                 self._filled += stop - start
+            yield from self._full_frames()
             position += frame.samples
         return position
 
-    def fill_up(self) -> None:
-        """Silence to the timeline's end, and on to the end of its last frame."""
-        self._pad(self._total - self._filled)
-        self._pad(-self._total % FRAME_SAMPLES)
+    def fill_up(self) -> Iterator[list[bytes]]:
+        """Silence to the timeline's end, and on to the end of its last frame; yields full frames."""
+        yield from self._pad(self._total - self._filled)
+        yield from self._pad(-self._total % FRAME_SAMPLES)
 
-    def full_frames(self) -> Iterator[list[bytes]]:
-        """Takes out whole frames."""
+    def _pad(self, count: int) -> Iterator[list[bytes]]:
+        """Silence, a frame at a time: hours of it may be missing."""
+        while count > 0:
+            step = min(count, FRAME_SAMPLES)
+            for buffer in self._planes:
+                buffer.extend(bytes(step * _SAMPLE_BYTES))
+            self._filled += step
+            count -= step
+            yield from self._full_frames()
+
+    def _full_frames(self) -> Iterator[list[bytes]]:
         size = FRAME_SAMPLES * _SAMPLE_BYTES
         while len(self._planes[0]) >= size:
             yield [bytes(buffer[:size]) for buffer in self._planes]
             for buffer in self._planes:
                 del buffer[:size]
-
-    def _pad(self, count: int) -> None:
-        if count > 0:
-            for buffer in self._planes:
-                buffer.extend(bytes(count * _SAMPLE_BYTES))
-            self._filled += count
 
 
 def _sound(plane: bytes) -> bytes:
