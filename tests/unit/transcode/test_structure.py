@@ -27,7 +27,20 @@ def test_scans_are_counted(progressive: bool, scans: int) -> None:
     assert jpeg_scans(file_of(data + jpeg(progressive=True))) == scans, "those of the first image alone"
 
 
+@pytest.mark.parametrize("junk", [b"A", b"\0", b"\xff\0", b"\xff\xff", b"junk" * 2_000, b"\xff\xd0"])
+def test_what_a_decoder_passes_over_hides_no_scan(junk: bytes) -> None:
+    data = jpeg(progressive=True)
+    comment = b"\xff\xfe\0\x04AA"
+    for begin in (2, data.index(b"\xff\xda"), data.rindex(b"\xff\xda"), len(data) - 2):
+        with_junk = data[:begin] + comment + junk + data[begin:]
+        assert jpeg_scans(file_of(with_junk)) == 10
+        Image.open(io.BytesIO(with_junk)).load()  # libjpeg reads it as well
+
+
 def test_a_jpeg_that_breaks_off_has_the_scans_that_it_has() -> None:
     data = jpeg(progressive=True)
-    for size in range(2, len(data), len(data) // 50):
-        assert 0 <= jpeg_scans(file_of(data[:size])) <= 10
+    counts = [jpeg_scans(file_of(data[:size])) for size in range(2, len(data), len(data) // 50)]
+    assert counts == sorted(counts)
+    assert counts[0] == 0
+    assert set(counts) >= {1, 5, 10}
+    assert jpeg_scans(file_of(data[:-2])) == 10

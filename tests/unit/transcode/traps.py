@@ -324,6 +324,13 @@ def many_scans(_: Bait) -> bytes:
     return data[:begin] + data[begin:-2] * 2_000 + b"\xff\xd9"
 
 
+def hidden_scans(bait: Bait) -> bytes:
+    """The same, with a byte in front of its second scan that decoders pass over."""
+    data = many_scans(bait)
+    begin = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    return data[:begin] + b"\xff\xfe\0\x02A" + data[begin:]
+
+
 def photo() -> bytes:
     buffer = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").save(buffer, "JPEG")
@@ -403,6 +410,7 @@ TRAPS = [
     Trap("PNG with ten thousand texts", many_texts, BROKEN | TOO_MUCH, may_pass=True),
     Trap("GIF of a million frames", many_frames, TOO_MUCH, may_pass=True),
     Trap("JPEG of two thousand scans", many_scans, BROKEN | TOO_MUCH),
+    Trap("JPEG that hides its scans", hidden_scans, BROKEN | TOO_MUCH),
     Trap("zip bomb", zip_bomb, NOT_TAKEN),
     Trap("JPEG and archive in one", lambda bait: photo() + zip_bomb(bait), BROKEN, may_pass=True),
     Trap("movie and page in one", movie_and_page, BROKEN, may_pass=True),
