@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import grpc
+import psutil
 from google.protobuf.duration_pb2 import Duration
 
 from media.v1 import events_pb2, media_pb2, metadata_service_pb2
@@ -66,6 +67,15 @@ async def worker_process(env: Env, log: Path) -> AsyncIterator[asyncio.subproces
         if child.returncode is None:
             child.kill()
         await child.wait()
+
+
+def children_at_work(worker_pid: int) -> list[psutil.Process]:
+    """The children that do a worker's jobs right now: forked by its fork server, which is none of them itself."""
+    found: list[psutil.Process] = []
+    for fork_server in psutil.Process(worker_pid).children():
+        with suppress(psutil.NoSuchProcess):
+            found += fork_server.children()
+    return found
 
 
 class Line:

@@ -12,7 +12,7 @@ import pytest
 from media.v1 import media_pb2
 from services.transcode import app as transcode
 from tests.env import Env
-from tests.integration.transcode.harness import Pipeline, serving, worker_process
+from tests.integration.transcode.harness import Pipeline, children_at_work, serving, worker_process
 
 HIT = "video-001"
 
@@ -55,7 +55,7 @@ async def test_a_child_costs_its_chunk_alone(
     media_id = await pipeline.begin(long_clip, "video/mp4")
     async with worker_process({**env, **patience}, log) as worker, serving({**env, **others}, transcode.serve):
         await pipeline.advanced(media_id, HIT)
-        child = busiest_child(worker.pid)
+        [child] = children_at_work(worker.pid)
         happens(child)
         media = await pipeline.finished(media_id)
         assert worker.returncode is None, "the worker lives"
@@ -67,9 +67,3 @@ async def test_a_child_costs_its_chunk_alone(
     assert set(attempts.values()) == {1}
     assert await pipeline.checksums(media_id) == undisturbed
     assert said in await asyncio.to_thread(log.read_text)
-
-
-def busiest_child(pid: int) -> psutil.Process:
-    """The one that encodes: others have hardly begun, or have little to do."""
-    children = psutil.Process(pid).children(recursive=True)
-    return max(children, key=lambda child: child.cpu_times().user)

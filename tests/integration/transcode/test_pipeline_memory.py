@@ -4,14 +4,13 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
-import psutil
 import pytest
 
 from deploy.samples.clip import Clip, write_clip
 from media.v1 import media_pb2
 from services.transcode import app as transcode
 from tests.env import Env
-from tests.integration.transcode.harness import Pipeline, serving, worker_process
+from tests.integration.transcode.harness import Pipeline, children_at_work, serving, worker_process
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +49,6 @@ class Most:
 
     async def watch(self, pid: int) -> None:
         """Looks ten times a second, until cancelled."""
-        process = psutil.Process(pid)
         while True:
-            busy = [child for child in process.children(recursive=True) if busy_s(child) > 1.0]
-            self.seen = max(self.seen, len(busy))
+            self.seen = max(self.seen, len(children_at_work(pid)))
             await asyncio.sleep(0.1)
-
-
-def busy_s(child: psutil.Process) -> float:
-    try:
-        return float(child.cpu_times().user)
-    except psutil.NoSuchProcess:
-        return 0.0
