@@ -50,9 +50,11 @@ def run(source: Path, *, fleet: int, workers: int) -> Run:
 
 
 def _bind(pid: int, cores: Sequence[int]) -> None:
-    """Lets a process and all that it starts use these cores alone."""
-    for thread in psutil.Process(pid).threads():
-        os.sched_setaffinity(thread.id, cores)
+    """Lets a process, those that it has started, and all that they start use these cores alone."""
+    process = psutil.Process(pid)
+    for each in (process, *process.children(recursive=True)):
+        for thread in each.threads():
+            os.sched_setaffinity(thread.id, cores)
 
 
 async def _publish(stack: Stack, source: Path, fleet: int, workers: int) -> Run:

@@ -140,7 +140,8 @@ def exported(*, at_most_s: int | None = None) -> Footage:
         As `made`.
     """
     (bunny,) = made([_BUNNY.name], at_most_s=at_most_s)
-    path = bunny.path.with_name(f"{EXPORT}-{bunny.path.name}")
+    digest = hashlib.sha256(repr(_export_command(Path("clip"), Path("footage"))[1:]).encode()).hexdigest()[:8]
+    path = bunny.path.with_name(f"{EXPORT}-{digest}-{bunny.path.name}")
     if not path.exists():
         print(f"making {path.name}", file=sys.stderr, flush=True)
         unfinished = path.with_suffix(".unfinished.mp4")

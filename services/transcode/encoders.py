@@ -21,7 +21,8 @@ class Hardware(StrEnum):
 
 
 PREFERENCES: Final[Mapping[Codec, tuple[str, ...]]] = {
-    Codec.H264: ("h264_nvenc", "h264_vaapi", "h264_qsv", SOFTWARE[Codec.H264]),
+    # Not VAAPI: PyAV cannot give it its surfaces.
+    Codec.H264: ("h264_nvenc", "h264_qsv", SOFTWARE[Codec.H264]),
     Codec.HEVC: (SOFTWARE[Codec.HEVC],),
     Codec.AV1: (SOFTWARE[Codec.AV1],),
 }

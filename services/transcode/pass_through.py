@@ -8,7 +8,7 @@ by what containers and headers say; whether the packets keep to it is for the ta
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Final
 
 from services.transcode.ladder import GOP_S, GOPS_PER_SEGMENT
@@ -22,6 +22,9 @@ _PROFILES: Final = frozenset({66, 77, 100})
 
 _HIGHEST_LEVEL: Final = 42
 """1080p at 60 frames a second; what our own encodes may need as well."""
+
+_LONGEST_S: Final = 3_600
+"""Of a longer one, encoding after all could take a single core longer than a task may."""
 
 _MOST_GOP_FRAMES: Final = 1_000
 """More than any segment has."""
@@ -55,10 +58,25 @@ def key_frame_grid(key_packets: Sequence[int], packet_count: int) -> int | None:
     return next((frames for frames in candidates if keys.issuperset(range(0, packet_count, frames))), None)
 
 
+def peak_bps(packet_bytes: Sequence[int], gop_frames: int, frame_rate: Fraction) -> int:
+    """The largest bit rate of any stretch of about 4 s that begins with a key frame of the grid.
+
+    Args:
+        packet_bytes: sizes in decode order, at least one.
+        gop_frames: the grid.
+        frame_rate: frames a second.
+    """
+    window = gop_frames * max(1, round(SEGMENT_S * frame_rate / gop_frames))
+    sums = [0, *accumulate(packet_bytes)]
+    count = len(packet_bytes)
+    largest = max(sums[min(first + window, count)] - sums[first] for first in range(0, count, gop_frames))
+    return round(largest * 8 * frame_rate / min(window, count))
+
+
 def grid_of(coded: H264Info, frame_rate: Fraction) -> Grid | None:
     """The borders that coded packets can be cut at: segments of 2 to 6 s, as near to 4 s as can be; None if none are.
 
-    The other renditions share them, and have a key frame about every 2 s.
+    The other renditions share them, and have a key frame about every 2 s, or where that does not go, one a segment.
     """
     gop_s = coded.gop_frames / frame_rate
     gops = max(1, round(SEGMENT_S / gop_s))
@@ -69,12 +87,12 @@ def grid_of(coded: H264Info, frame_rate: Fraction) -> Grid | None:
     return Grid(segment_frames // parts if segment_frames % parts == 0 else segment_frames, segment_frames)
 
 
-def passes(
+def grid_for(
     video: VideoStreamInfo, frame_rate: Fraction, *, width_px: int, height_px: int, maxrate_bps: int, bufsize_bits: int
-) -> bool:
-    """Whether a track already is what a rendition of this size, rate and these caps shall be."""
+) -> Grid | None:
+    """The borders of a track that already is what a rendition of this size, rate and these caps shall be; else None."""
     coded = video.h264
-    return (
+    fits = (
         coded is not None
         and coded.profile in _PROFILES
         and coded.level <= _HIGHEST_LEVEL
@@ -86,9 +104,11 @@ def passes(
         # No more than an encode of ours may peak at: the cap, and what the buffer adds to a segment.
         and coded.peak_bps <= maxrate_bps + bufsize_bits // SEGMENT_S
         and video.random_access
-        and grid_of(coded, frame_rate) is not None
         and abs(video.frame_rate - frame_rate) <= frame_rate / 1000
+        and video.frame_count is not None
+        and video.frame_count / frame_rate <= _LONGEST_S
     )
+    return grid_of(coded, frame_rate) if coded is not None and fits else None
 
 
 def _is_bt709(colour: ColourInfo, height_px: int) -> bool:

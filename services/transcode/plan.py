@@ -9,7 +9,7 @@ one video share one timeline: constant frame rate, frame 0 at the source's first
 at the same frames. Borders are counted in frames, not seconds, so that 29.97 and 23.976 have exact ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby, pairwise
@@ -36,7 +36,7 @@ from services.transcode.ladder import (
     Step,
     fitting_steps,
 )
-from services.transcode.pass_through import grid_of, passes
+from services.transcode.pass_through import grid_for
 from services.transcode.source import (
     RejectedSource,
     RejectionReason,
@@ -275,16 +275,11 @@ def plan(source: SourceInfo, *, output: Output = DEFAULT_OUTPUT, fleet: Fleet = 
         raise RejectedSource(RejectionReason.NO_VIDEO_TRACK, "the file has no picture")
     timeline = _timeline(source.video, source.duration_s)
     renditions = _rendition_specs(source.video, timeline, output.ladder)
-    passed: tuple[PassThroughSpec, ...] = ()
-    if output.pass_through and output.packaging is Packaging.CMAF and _passes(source.video, timeline, renditions[0]):
-        timeline = _on_grid_of(source.video, timeline)
-        passed = (_pass_through_spec(source.video, timeline, renditions[0]),)
-    return (
-        *passed,
-        *_chunk_specs(source.video, timeline, renditions[len(passed) :], fleet, output.packaging),
-        *_audio_specs(source, timeline, output),
-        _poster_spec(source.video, timeline, output.image_formats),
-    )
+    if output.pass_through and output.packaging is Packaging.CMAF:
+        passing = _passing_specs(source, timeline, renditions, output, fleet)
+        if passing and _is_worthwhile(passing, fleet):
+            return passing
+    return _specs(source, timeline, renditions, output, fleet)
 
 
 def output_frame_rate(source_rate: Fraction) -> Fraction:
@@ -348,45 +343,96 @@ def _expected_frame_count(video: VideoStreamInfo, duration_s: Fraction, frame_ra
     return by_count if abs(by_count - by_clock) <= 1 else by_clock
 
 
-def chunk_borders(timeline: Timeline, fleet: Fleet, key_frame_interval_s: Fraction) -> tuple[int, ...]:
-    """The first frame of each chunk and the end of the last: some rounds for each worker, neither short nor long.
-
-    Args:
-        timeline: of the video.
-        fleet: who will work.
-        key_frame_interval_s: the longest stretch of the source without one. Whoever works a chunk decodes from the key
-            frame before it, so chunks that were much shorter would have most of the source decoded over and over.
-    """
-    segment_s = timeline.segment_frames / timeline.frame_rate
-    segments = timeline.segment_count
-    fewest = ceil(segments / int(_LONGEST_CHUNK_S / segment_s))
-    shortest_s = max(Fraction(_SHORTEST_CHUNK_S), key_frame_interval_s / 2)
-    most = max(1, segments // ceil(shortest_s / segment_s))
-    chunks = min(max(fleet.video_slots * _ROUNDS, fewest), most)
-    firsts = (number * segments // chunks * timeline.segment_frames for number in range(chunks))
+def chunk_borders(timeline: Timeline, chunks: int) -> tuple[int, ...]:
+    """The first frame of each chunk and the end of the last: whole segments, as evenly as they go."""
+    firsts = (number * timeline.segment_count // chunks * timeline.segment_frames for number in range(chunks))
     return (*firsts, timeline.frame_count)
 
 
-def _passes(video: VideoStreamInfo, timeline: Timeline, rendition: RenditionSpec) -> bool:
+def _chunk_count(
+    video: VideoStreamInfo, timeline: Timeline, renditions: tuple[RenditionSpec, ...], video_slots: int
+) -> int:
+    """Into how many chunks to cut: some rounds for each worker, neither short nor long.
+
+    Whoever works a chunk decodes from the key frame before it: chunks that were much shorter than the source's groups of
+    pictures would have most of it decoded over and over.
+    """
+    if not video.random_access:
+        return 1
+    segment_s = timeline.segment_frames / timeline.frame_rate
+    segments = timeline.segment_count
+    fewest = ceil(segments / int(_LONGEST_CHUNK_S / segment_s))
+    shortest_s = max(Fraction(_SHORTEST_CHUNK_S), video.key_frame_interval_s / 2)
+    most = max(1, segments // ceil(shortest_s / segment_s))
+    if most < video_slots and video.key_frame_interval_s <= 2 * segment_s:
+        return _count_of_few(video, timeline, renditions, video_slots)
+    return min(max(video_slots * _ROUNDS, fewest), most)
+
+
+def _count_of_few(
+    video: VideoStreamInfo, timeline: Timeline, renditions: tuple[RenditionSpec, ...], video_slots: int
+) -> int:
+    """The number of chunks of a video so short that workers idle: it is soon done, and with little work.
+
+    Cut short, it has chunks of unequal length; shared out by renditions, it is decoded over and over.
+    """
+
+    def effort(chunks: int) -> Fraction:
+        groups = _shared_out(renditions, video_slots // chunks)
+        costs = [_frame_cost(video, group) for group in groups]
+        longest = max(end - first for first, end in pairwise(chunk_borders(timeline, chunks)))
+        rounds = ceil(chunks * len(groups) / video_slots)
+        return rounds * longest * max(costs) + Fraction(timeline.frame_count * sum(costs), video_slots)
+
+    return min(range(1, min(video_slots, timeline.segment_count) + 1), key=effort)
+
+
+def _specs(
+    source: SourceInfo, timeline: Timeline, renditions: tuple[RenditionSpec, ...], output: Output, fleet: Fleet
+) -> tuple[TaskSpec, ...]:
+    """Tasks that encode these renditions, all sound, and a poster."""
+    assert source.video is not None
     return (
-        rendition.codec is Codec.H264
-        and video.frame_count == timeline.frame_count
-        and passes(
-            video,
-            timeline.frame_rate,
-            width_px=rendition.width_px,
-            height_px=rendition.height_px,
-            maxrate_bps=rendition.maxrate_bps,
-            bufsize_bits=rendition.bufsize_bits,
-        )
+        *_chunk_specs(source.video, timeline, renditions, fleet, output.packaging),
+        *_audio_specs(source, timeline, output),
+        _poster_spec(source.video, timeline, output.image_formats),
     )
 
 
-def _on_grid_of(video: VideoStreamInfo, timeline: Timeline) -> Timeline:
-    grid = grid_of(video.h264, timeline.frame_rate) if video.h264 else None
-    if grid is None:
-        return timeline
-    return replace(timeline, gop_frames=grid.gop_frames, segment_frames=grid.segment_frames)
+def _passing_specs(
+    source: SourceInfo, timeline: Timeline, renditions: tuple[RenditionSpec, ...], output: Output, fleet: Fleet
+) -> tuple[TaskSpec, ...]:
+    """The plan that publishes the original's packets; empty where they are not what its largest rendition shall be."""
+    video, largest = source.video, renditions[0]
+    if video is None or video.h264 is None or largest.codec is not Codec.H264:
+        return ()
+    grid = grid_for(
+        video,
+        timeline.frame_rate,
+        width_px=largest.width_px,
+        height_px=largest.height_px,
+        maxrate_bps=largest.maxrate_bps,
+        bufsize_bits=largest.bufsize_bits,
+    )
+    if grid is None or video.frame_count != timeline.frame_count:
+        return ()
+    timeline = replace(timeline, gop_frames=grid.gop_frames, segment_frames=grid.segment_frames)
+    smaller = tuple(_no_dearer(rendition, video.h264.peak_bps) for rendition in renditions[1:])
+    return (_pass_through_spec(video, timeline, largest), *_specs(source, timeline, smaller, output, fleet))
+
+
+def _is_worthwhile(passing: Sequence[TaskSpec], fleet: Fleet) -> bool:
+    """Whether one worker is through with the packets before the others are through with the rest.
+
+    A large fleet encodes a video in less time than one core takes to look at it.
+    """
+    return passing[0].cost * fleet.video_slots <= _ROUNDS * sum(spec.cost for spec in passing)
+
+
+def _no_dearer(rendition: RenditionSpec, peak_bps: int) -> RenditionSpec:
+    """A rendition that is smaller than one of this bit rate, and shall not take more."""
+    bufsize_bits = min(rendition.bufsize_bits, peak_bps * 3 // 2)
+    return replace(rendition, maxrate_bps=min(rendition.maxrate_bps, peak_bps), bufsize_bits=bufsize_bits)
 
 
 def _pass_through_spec(video: VideoStreamInfo, timeline: Timeline, rendition: RenditionSpec) -> PassThroughSpec:
@@ -409,13 +455,11 @@ def _chunk_specs(
 ) -> tuple[ChunkSpec, ...]:
     if not renditions:
         return ()
-    borders: tuple[int, ...] = (0, timeline.frame_count)
-    if video.random_access:
-        borders = chunk_borders(timeline, fleet, video.key_frame_interval_s)
-    chunks = tuple(pairwise(borders))
-    shares = fleet.video_slots // len(chunks)
     # A codec has tasks of its own: slow ones keep those of a quick one no longer than they must.
     by_codec = [tuple(group) for _, group in groupby(renditions, key=lambda rendition: rendition.codec)]
+    count = _chunk_count(video, timeline, by_codec[0], fleet.video_slots)
+    chunks = tuple(pairwise(chunk_borders(timeline, count)))
+    shares = fleet.video_slots // count
     return tuple(
         ChunkSpec(
             label=_chunk_label(number, group, groups),

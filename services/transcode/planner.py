@@ -173,6 +173,8 @@ class Planner:
         self._per_title = per_title
         self._patience = patience
         self._probes = asyncio.Semaphore(probe_slots)
+        # One at a time: each takes seconds, and the memory of an encode, while probes of others go on.
+        self._sampling = asyncio.Semaphore(1)
         self._verifications = asyncio.Semaphore(verification_slots)
         self._in_hand: set[tuple[str, int]] = set()
 
@@ -275,16 +277,24 @@ class Planner:
         samples = per_title.samples(plan(source, output=Output(ladder, pass_through=False), fleet=Fleet(1)))
         if not samples:
             return ladder
-        async with self._probes, self._opened(uploaded) as original:
+        async with self._sampling, self._opened(uploaded) as original:
             with spans.TRACER.start_as_current_span("sample", attributes=_attributes(uploaded)) as span:
                 try:
                     needs_bps = await sampling.needs_bps(self._engine, samples, original, self._limits)
                 except (RejectedSource, EngineFailed) as error:
                     _log.warning("sampling_failed", media_id=uploaded.media_id, error=str(error))
                     return ladder
+                needs_bps = {**needs_bps, **self._passed_bps(source)}
                 kept = per_title.worthwhile(ladder, samples[0].renditions, needs_bps)
                 span.set_attribute(semconv.STEPS, [step.label for step in kept])
                 return kept
+
+    def _passed_bps(self, source: SourceInfo) -> dict[str, int]:
+        """What the largest rendition takes where it is not encoded, by its label."""
+        first = plan(source, output=self._output, fleet=self._fleet)[0]
+        if not isinstance(first, PassThroughSpec) or source.video is None or source.video.h264 is None:
+            return {}
+        return {first.rendition.label: source.video.h264.peak_bps}
 
     def _opened(self, uploaded: Uploaded) -> AbstractAsyncContextManager[OriginalReader]:
         return originals.opened(self._storage, self._bucket, uploaded.original, patience=self._patience)

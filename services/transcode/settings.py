@@ -48,7 +48,8 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
         "Unset, this process is the whole fleet",
     )
     transcode_pass_through: bool = Field(
-        True, description="publish packets of originals that already are what the largest rendition shall be"
+        True,
+        description="publish packets of originals that already are what the largest rendition shall be; not in MPEG-TS",
     )
     transcode_per_title: bool = Field(
         False,

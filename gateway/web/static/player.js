@@ -33,8 +33,11 @@ function withHls(Hls, { video, url, picker, onLevels, onLevel, onStats, onFailur
   hls.on(Hls.Events.MANIFEST_PARSED, () => {
     const byHeight = hls.levels.map((level, index) => ({ level, index })).sort((a, b) => b.level.height - a.level.height);
     const shorter = ({ width, height }) => Math.min(width || height, height);
+    const hasOneCodec = new Set(hls.levels.map(codecName)).size === 1;
     for (const { level, index } of byHeight) {
-      picker.append(make("option", { value: index, text: `${shorter(level)}p · ${kilobits(level.bitrate / 1000)}` }));
+      const name = hasOneCodec ? [] : [codecName(level)];
+      const text = [`${shorter(level)}p`, ...name, kilobits(level.bitrate / 1000)].join(" · ");
+      picker.append(make("option", { value: index, text }));
     }
     onLevels(hls.levels.length);
   });
@@ -62,6 +65,11 @@ function withHls(Hls, { video, url, picker, onLevels, onLevel, onStats, onFailur
   hls.attachMedia(video);
   setInterval(() => onStats(stats(hls, video)), STATS_EVERY_MS);
   return hls;
+}
+
+/** "avc1.640028" → "H.264". */
+function codecName({ videoCodec }) {
+  return { avc1: "H.264", hvc1: "HEVC", av01: "AV1" }[videoCodec?.slice(0, 4)] ?? "";
 }
 
 function stats(hls, video) {

@@ -178,8 +178,10 @@ async function showVideo({ playback }) {
     url: playback.manifest_url,
     picker: byId("level"),
     onLevels: (count) => (main.dataset.levels = count),
-    onLevel: ({ height }) => {
-      for (const row of byId("renditions").children) row.dataset.current = row.dataset.height === String(height);
+    onLevel: ({ height, videoCodec }) => {
+      for (const { dataset } of byId("renditions").children) {
+        dataset.current = dataset.height === String(height) && (!videoCodec || dataset.codecs === videoCodec);
+      }
     },
     onStats: (line) => (byId("stats").textContent = line),
     onFailure: (text) => message("published", "The video is there, but it cannot be played here", text, "Try another browser, or open the playlist in a player."),
@@ -195,7 +197,7 @@ function renditionRow(one) {
     ["number", kilobits(one.peak_bitrate_kbps)],
     ["mono", one.codecs],
   ];
-  return make("tr", { "data-height": one.height_px }, ...cells.map(([kind, text]) => make("td", { class: kind || null, text })));
+  return make("tr", { "data-height": one.height_px, "data-codecs": one.codecs }, ...cells.map(([kind, text]) => make("td", { class: kind || null, text })));
 }
 
 async function watch() {

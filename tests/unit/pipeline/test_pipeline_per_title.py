@@ -15,7 +15,7 @@ from services.transcode.ladder import LADDER, Codec, ladder_of
 from services.transcode.per_title import samples, worthwhile
 from services.transcode.plan import ChunkSpec, Fleet, Output, plan
 from services.transcode.planner import Uploaded
-from services.transcode.source import SourceInfo
+from services.transcode.source import H264Info, SourceInfo
 from tests.unit.pipeline import fakes
 from tests.unit.pipeline.fakes import FakeEngine, FakePlans, Job, planner
 
@@ -102,6 +102,21 @@ async def test_a_video_of_slides_is_planned_with_fewer_steps() -> None:
     assert engine.began == 3
     assert not any("720p" in task.spec_json or "480p" in task.spec_json for task in tasks)
     assert any("1080p" in task.spec_json for task in tasks)
+
+
+async def test_where_packets_pass_their_own_rate_counts() -> None:
+    source = lasting(300)
+    assert source.video is not None
+    coded = H264Info(profile=100, level=40, gop_frames=60, peak_bps=4_000_000)
+    source = replace(source, video=replace(source.video, h264=coded, frame_count=300 * 30))
+    plans, engine = FakePlans(), FakeEngine(found=source)
+    engine.behaviour = needing({"1080p": 300_000, "720p": 180_000, "480p": 90_000})
+    await planner(engine, plans, per_title=True).plan_media(UPLOADED)
+    [(*_, tasks)] = plans.recorded
+    assert tasks[0].label == "video-pass-through"
+    # What 720p takes fits the cap of 480p; the original's 4 Mb/s fits nobody's but its own.
+    labels = {label for label in ("1080p", "720p", "480p", "360p") if any(label in task.spec_json for task in tasks)}
+    assert labels == {"1080p", "720p", "360p"}
 
 
 @pytest.mark.parametrize("wished", [True, False])

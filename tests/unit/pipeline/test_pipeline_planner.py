@@ -27,10 +27,9 @@ async def test_a_video_becomes_chunks_and_sound_and_a_poster() -> None:
     [(media_id, generation, kind, source_json, tasks)] = plans.recorded
     assert (media_id, generation, kind) == (fakes.MEDIA_ID, 1, MediaKind.VIDEO)
     assert [(task.label, task.lane) for task in tasks] == [
-        ("video-001-1080p", "video"),
-        ("video-001-720p", "video"),
-        ("video-001-480p", "video"),
-        ("video-001-360p", "video"),
+        ("video-001", "video"),
+        ("video-002", "video"),
+        ("video-003", "video"),
         ("audio", "audio"),
         ("poster", "video"),
     ]
@@ -171,7 +170,7 @@ def test_a_preview_is_the_plan_of_the_fleet_that_there_is(slots: int) -> None:
     shares = dict(zip((spec.label for spec in specs), cost_shares(specs), strict=True))
     assert rendered["audio"] == pytest.approx(shares["audio"])
     assert rendered["poster"] == pytest.approx(shares["poster"])
-    assert len([label for label in shares if label.startswith("video-")]) == min(slots, 4)
+    assert len([label for label in shares if label.startswith("video-")]) == {1: 1, 2: 2, 8: 6}[slots]
 
 
 def test_a_preview_knows_of_the_loudness_that_is_set() -> None:

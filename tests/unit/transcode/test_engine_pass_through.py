@@ -1,7 +1,10 @@
 """An original that already is its largest rendition: its packets are published, unless they are something else."""
 
+import io
+from collections.abc import Callable
 from fractions import Fraction
 
+import av
 import pytest
 
 from services.transcode.engine.run import probe
@@ -126,6 +129,51 @@ async def test_packets_that_turn_out_otherwise_are_encoded_after_all(data: bytes
     numbers = [number_of(sources.luma(frame)) for frame in sources.decoded(track.file)]
     assert numbers[:499] == list(range(499))
     assert len(numbers) == 501
+
+
+def _remuxed(data: bytes, number: int, change: Callable[[bytes, bytes], bytes]) -> bytes:
+    """The same file with one packet changed: `change` is given the packet and the sequence parameter set."""
+    buffer = io.BytesIO()
+    with av.open(io.BytesIO(data), "r") as source, av.open(buffer, "w", format="mp4") as output:
+        track = source.streams.video[0]
+        record = track.codec_context.extradata or b""
+        sps = record[8 : 8 + int.from_bytes(record[6:8])]
+        copy = output.add_stream_from_template(track)
+        for index, packet in enumerate(packet for packet in source.demux(track) if packet.size):
+            payload = change(bytes(packet), sps) if index == number else bytes(packet)
+            changed = av.Packet(payload)
+            changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+            changed.is_keyframe, changed.stream = packet.is_keyframe, copy
+            output.mux(changed)
+    return buffer.getvalue()
+
+
+def _with_another_sps(packet: bytes, sps: bytes) -> bytes:
+    unit = sps[:3] + bytes([sps[3] + 1]) + sps[4:]
+    return len(unit).to_bytes(4) + unit + packet
+
+
+def _broken_off(packet: bytes, _: bytes) -> bytes:
+    return packet[: len(packet) // 2]
+
+
+@pytest.mark.parametrize("change", [_with_another_sps, _broken_off])
+@pytest.mark.parametrize("number", [150, 163])
+async def test_what_only_the_packets_tell_is_seen_before_anything_is_published(
+    change: Callable[[bytes, bytes], bytes], number: int
+) -> None:
+    result = await _instead(_remuxed(fit(), number, change))
+    assert "encode after all" in [stage.name for stage in result.stages]
+    assert len(sources.decoded(sources.joined([result])["96p"].file)) == 501
+    assert result.progress == sorted(result.progress)
+
+
+async def test_the_level_is_what_the_parameter_set_says_and_not_what_the_container_says() -> None:
+    data = bytearray(fit(101, x264=f"{CLOSED}:level=5.2"))
+    level = data.index(b"avcC") + 4 + 3
+    assert data[level] == 52
+    data[level] = 30
+    assert not any(isinstance(spec, PassThroughSpec) for spec in await planned(bytes(data)))
 
 
 async def test_a_damaged_picture_is_not_handed_on() -> None:

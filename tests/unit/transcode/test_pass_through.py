@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.transcode.ladder import LADDER
-from services.transcode.pass_through import grid_of, key_frame_grid
-from services.transcode.plan import Fleet, PassThroughSpec, plan
+from services.transcode.pass_through import grid_of, key_frame_grid, peak_bps
+from services.transcode.plan import ChunkSpec, Fleet, PassThroughSpec, plan
 from services.transcode.source import ColourInfo, H264Info, SourceInfo, VideoStreamInfo
 from tests.unit.transcode.test_plan import SOURCE, VIDEO
 
@@ -47,10 +47,42 @@ def test_what_is_as_its_step_shall_be_passes_and_leaves_the_other_steps_to_encod
         replace(FIT, colour=ColourInfo(1, 1, 1, full_range=True)),
         replace(FIT, frame_rate=Fraction(120)),
         replace(FIT, frame_count=None),
+        replace(FIT, h264=replace(CODED, peak_bps=6_875_001)),
     ],
 )
 def test_what_differs_in_one_thing_does_not(video: VideoStreamInfo) -> None:
     assert not passed(video)
+
+
+def test_up_to_the_peak_of_an_encode_of_ours_it_passes() -> None:
+    assert passed(replace(FIT, h264=replace(CODED, peak_bps=6_875_000)))
+
+
+def lasting(minutes: int) -> SourceInfo:
+    return replace(SOURCE, duration_s=Fraction(60 * minutes), video=replace(FIT, frame_count=1_800 * minutes))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "video_slots", "passes"), [(10, 2, True), (10, 8, True), (10, 64, False), (60, 2, True), (61, 2, False)]
+)
+def test_one_core_never_keeps_a_large_fleet_waiting(minutes: int, video_slots: int, passes: bool) -> None:
+    specs = plan(lasting(minutes), fleet=Fleet(video_slots))
+    assert any(isinstance(spec, PassThroughSpec) for spec in specs) == passes
+
+
+def test_smaller_renditions_get_no_more_bits_than_the_original_has() -> None:
+    video = replace(FIT, h264=replace(CODED, peak_bps=1_000_000))
+    chunks = [spec for spec in plan(replace(SOURCE, video=video)) if isinstance(spec, ChunkSpec)]
+    caps = {one.label: one.maxrate_bps for chunk in chunks for one in chunk.renditions}
+    assert caps == {"720p": 1_000_000, "480p": 1_000_000, "360p": 800_000}
+
+
+@given(st.lists(st.integers(0, 1 << 20), min_size=1, max_size=300), st.integers(1, 200))
+def test_a_peak_is_that_of_the_busiest_four_seconds(sizes: list[int], gop_frames: int) -> None:
+    rate = Fraction(25)
+    window = min(gop_frames * max(1, round(4 * rate / gop_frames)), len(sizes))
+    busiest = max(sum(sizes[first : first + window]) for first in range(0, len(sizes), gop_frames))
+    assert peak_bps(sizes, gop_frames, rate) == round(busiest * 8 * rate / window)
 
 
 @given(gop_frames=st.integers(1, 700), rate=st.sampled_from([Fraction(24), Fraction(30_000, 1001), Fraction(60)]))

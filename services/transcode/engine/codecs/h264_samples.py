@@ -35,6 +35,7 @@ class H264Samples:
             raise ValueError("other than one sequence and some picture parameter sets")
         self._parameter_sets = {*sps, *pps}
         self.avcc = record(sps, pps)
+        self.profile, self.level = sps[0][1], sps[0][3]
 
     def slices(self, sample: bytes) -> tuple[bytes, bool]:
         """A sample's slices, each behind its length in four bytes, and whether they are those of an IDR picture.

@@ -9,6 +9,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from services.transcode.engine.channel import Reporter, stage
+from services.transcode.engine.codecs.h264_samples import H264Samples
 from services.transcode.engine.images.image_decoding import inspect_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.reading.decoding import Damage, seconds, video_frames
@@ -17,7 +18,7 @@ from services.transcode.engine.reading.opening import check_complete, open_conta
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.reading.sniff import check_file_size
 from services.transcode.engine.video.picture import display_size, orientation
-from services.transcode.pass_through import SEGMENT_S, key_frame_grid
+from services.transcode.pass_through import key_frame_grid, peak_bps
 from services.transcode.source import (
     AudioStreamInfo,
     ColourInfo,
@@ -137,19 +138,20 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame:
 def _h264(stream: VideoStream, extent: Extent, frame_rate: Fraction) -> H264Info | None:
     """What an H.264 track in ISO samples says of itself; None for all others, and where key frames form no grid."""
     record = stream.codec_context.extradata or b""
-    if stream.codec_context.name != "h264" or len(record) < 4 or record[0] != 1:
+    if stream.codec_context.name != "h264" or record[:1] != b"\x01":
         return None
-    sizes = extent.packet_bytes
-    gop_frames = key_frame_grid(extent.key_packets, len(sizes))
+    try:
+        samples = H264Samples(record)
+    except ValueError:
+        return None
+    gop_frames = key_frame_grid(extent.key_packets, len(extent.packet_bytes))
     if gop_frames is None:
         return None
-    window = gop_frames * max(1, round(SEGMENT_S * frame_rate / gop_frames))
-    peak_bytes = max(sum(sizes[first : first + window]) for first in range(0, len(sizes), gop_frames))
     return H264Info(
-        profile=record[1],
-        level=record[3],
+        profile=samples.profile,
+        level=samples.level,
         gop_frames=gop_frames,
-        peak_bps=round(peak_bytes * 8 * frame_rate / min(window, len(sizes))),
+        peak_bps=peak_bps(extent.packet_bytes, gop_frames, frame_rate),
     )
 
 

@@ -4,7 +4,7 @@ What differs from codec to codec is here and in the module named for each; rendi
 packets and a configuration alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -87,9 +87,9 @@ class VideoEncoder:
             picture = picture.reformat(format=self._pix_fmt)
         return self._context.encode(picture)
 
-    def flush(self) -> "list[Packet[VideoStream]]":
-        """The packets that were still to come."""
-        return self._context.encode(None)
+    def flush(self) -> "Iterator[Packet[VideoStream]]":
+        """The packets that were still to come, one by one: some encoders hold dozens, and take seconds for them."""
+        return self._context.encode_lazy(None)
 
     def to_sample(self, packet: "Packet[VideoStream]") -> bytes:
         """A packet as a sample of an ISO file.

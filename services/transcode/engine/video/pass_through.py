@@ -20,7 +20,7 @@ from services.transcode.engine.outcome import ChunkOutcome, TrackOutcome, TrackP
 from services.transcode.engine.packaging import cmaf
 from services.transcode.engine.packaging.track import TrackWriter, frame_clock
 from services.transcode.engine.reading.decoding import packets, seconds
-from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS, open_container, sniff_file
+from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS, open_container, prepare_decoder, sniff_file
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.video.chunk import encode_chunk
 from services.transcode.ladder import SOFTWARE
@@ -63,11 +63,24 @@ def pass_through(spec: PassThroughSpec, file: RemoteFile, limits: Limits, report
     except _Unfit as reason:
         with stage(reporter, "encode after all") as attributes:
             attributes["reason"] = str(reason)
-            return encode_chunk(_encoded_instead(spec), file, limits, reporter)
+            return encode_chunk(_encoded_instead(spec), file, limits, _Rest(reporter))
     with stage(reporter, "write") as attributes:
         outcome = _written(spec, _Reading(spec, file, limits), delay_frames, reporter)
         attributes.update(bytes_read=file.bytes_fetched)
     return ChunkOutcome((TrackPiece(spec.rendition.label, outcome),))
+
+
+class _Rest:
+    """A reporter for what is left to do: progress goes on from where the examination may have come."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self.artifact = reporter.artifact
+        self.stage = reporter.stage
+
+    def progress(self, fraction: float) -> None:
+        """See `Reporter`."""
+        self._reporter.progress(_READING_SHARE + (1 - _READING_SHARE) * fraction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +100,8 @@ class _Reading:
         container = open_container(file, sniff_file(file))
         self._stream = cast(VideoStream, container.streams[spec.stream_index])
         self._container = container
-        self._stream.codec_context.thread_count = limits.threads
-        self._stream.codec_context.options = dict(_STRICT)
+        prepare_decoder(self._stream, limits)
+        self._stream.codec_context.options = {**self._stream.codec_context.options, **_STRICT}
         try:
             self._samples = H264Samples(self._stream.codec_context.extradata or b"")
         except ValueError as error:
@@ -134,10 +147,11 @@ def _examined(spec: PassThroughSpec, reading: _Reading, reporter: Reporter) -> i
     latest = -1
     decoded = delay_frames = 0
     for packet in reading.packets():
-        decoded += _decoded(packet)
         if not packet.size:
+            decoded += _decoded(packet)
             continue
-        number, picture = len(shown), reading.picture(packet)
+        number, picture = len(shown), reading.picture(packet)  # first of all: the decoder believes what it is told
+        decoded += _decoded(packet)
         if number % timeline.segment_frames == 0 and not (picture.is_idr and picture.slot == number == latest + 1):
             raise _Unfit(f"no segment can begin at frame {number}")
         if not 0 <= picture.slot < count or picture.slot in shown:
@@ -161,8 +175,8 @@ def _decoded(packet: "Packet[VideoStream]") -> int:
         raise
     except Exception as error:
         raise _Unfit("a packet cannot be decoded") from error
-    if any(frame.is_corrupt for frame in frames):
-        raise _Unfit("a frame is damaged")
+    if any(frame.is_corrupt or frame.interlaced_frame for frame in frames):
+        raise _Unfit("a frame is damaged, or interlaced")
     return len(frames)
 
 

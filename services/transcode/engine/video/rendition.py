@@ -1,5 +1,6 @@
 """One rendition of a chunk: pictures of its size go in by slot, segments come out by the plan's grid."""
 
+from collections.abc import Iterable
 from typing import cast
 
 from av.packet import Packet
@@ -37,7 +38,9 @@ class Rendition:
 
     def finish(self) -> TrackOutcome:
         """Empties the encoder and ends the piece."""
-        self._write(self._encoder.flush())
+        for packet in self._encoder.flush():
+            self._write((packet,))
+            self._reporter.progress(1.0)
         self._write_segment()
         if self._frames_out != self._frames_in:
             counts = (count - self._first_frame for count in (self._frames_in, self._frames_out))
@@ -52,7 +55,7 @@ class Rendition:
             frame_rate=self._timeline.frame_rate,
         )
 
-    def _write(self, packets: "list[Packet[VideoStream]]") -> None:
+    def _write(self, packets: "Iterable[Packet[VideoStream]]") -> None:
         timeline = self._timeline
         for packet in packets:
             if packet.is_keyframe != (cast(int, packet.pts) % timeline.gop_frames == 0):
