@@ -73,6 +73,7 @@ async def test_a_hanging_child_is_killed(sample: bytes, specs: tuple[ChunkSpec, 
     pid = Pid(signal.SIGSTOP)
     with pytest.raises(EngineTimeout, match=r"no progress for 0\.5 s"):
         await run(specs[0], sample, replace(LIMITS, stall_s=0.5), pid)
+    assert pid.known.is_set()
     assert not is_alive(pid.number)
 
 
@@ -80,6 +81,7 @@ async def test_the_wall_clock_ends_everything(sample: bytes, specs: tuple[ChunkS
     pid = Pid(signal.SIGSTOP)
     with pytest.raises(EngineTimeout, match="not done after 1 s"):
         await run(specs[0], sample, replace(LIMITS, wall_clock_s=1.0), pid)
+    assert pid.known.is_set()
     assert not is_alive(pid.number)
 
 
