@@ -23,7 +23,7 @@ LIMITS = Limits(wall_clock_s=45.0, stall_s=30.0)
 
 WITHIN_S = 30.0
 _PROBED_WITHIN_BYTES = 1 << 30
-"""Of a probe. Most take a twentieth; Pillow looks for EXIF behind the pixels of a PNG, and decodes them for it."""
+"""Of a probe. Most take a twentieth; the decoder of WebP makes its canvases when it opens a file."""
 _SMALL_BYTES = 256 << 20
 """Of a task: what admission takes it to need (`services.transcode.memory`), or this, if that is less."""
 

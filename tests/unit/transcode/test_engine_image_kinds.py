@@ -76,10 +76,12 @@ def sixteen_bits(mode: str) -> bytes:
 
 
 def png_of(header: bytes, rows: bytes) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, body) for kind, body in chunks)
 
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def animated(kind: str) -> bytes:
@@ -284,6 +286,23 @@ async def test_every_orientation_comes_out_upright(kind: str, orientation: int) 
     assert image.size == (160, 100)
     assert np.abs(seen(image, (10, 10))[:3] - RED).max() <= 16
     assert all(np.abs(seen(image, at)[:3] - BLUE).max() <= 16 for at in ((150, 10), (10, 90), (150, 90)))
+
+
+async def test_a_probe_decodes_no_png_to_look_behind_its_pixels() -> None:
+    image = Image.new("RGB", (2400, 1200), BLUE)
+    image.paste(RED, (0, 0, 600, 300))
+    data = saved(image.transpose(Image.Transpose.ROTATE_90), "PNG", compress_level=0)
+    assert len(data) > 2 * BLOCK_BYTES
+    end = data.rindex(b"IEND") - 4
+    late_exif = data[:end] + png_chunk(b"eXIf", stills.exif(6).tobytes()[6:]) + data[end:]
+    source = BytesSource(late_exif)
+    found = await probe(source, LIMITS)
+    assert found.image is not None
+    assert (found.image.width_px, found.image.height_px) == (1200, 2400), "as it is stored"
+    assert sum(length for _, length in source.reads) == BLOCK_BYTES
+    shown = shelved(await sources.run(SPEC, late_exif), 160, ImageFormat.JPEG)
+    assert shown.size == (160, 80)
+    assert np.abs(seen(shown, (10, 10))[:3] - RED).max() <= 16
 
 
 def png_with_everything() -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import AvifImagePlugin, Image, JpegImagePlugin, WebPImagePlugin  # noqa: F401
 
 from services.transcode.engine.channel import Reporter, stage
-from services.transcode.engine.images.image_decoding import reduced
+from services.transcode.engine.images.scaling import reduced
 from services.transcode.engine.images.thumbhash import LONGEST_SIDE_PX, thumbhash
 from services.transcode.engine.outcome import ImageOutcome, ImagesOutcome
 from services.transcode.ladder import ImageFormat
