@@ -204,7 +204,7 @@ async def test_another_persons_media_is_not_shown(
 
 async def test_the_trace_page_shows_the_way(env: Env, video: Journey, page: Page) -> None:
     await page.goto(f"{env['MILLRACE_TRACES_URL']}/{millrace.trace_id_of(video.traceparent)}")
-    for text in ("encode video-001-1080p", "publish video", "POST /v1/complete-upload"):
+    for text in ("encode video-001", "publish video", "POST /v1/complete-upload"):
         await expect(page.get_by_text(text, exact=True).first).to_be_attached(timeout=SOON_MS)
 
 

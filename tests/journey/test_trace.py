@@ -14,7 +14,7 @@ from tests.journey.conftest import Journey
 pytestmark = pytest.mark.journey
 
 Span = dict[str, Any]
-CHUNKS = ("video-001-1080p", "video-001-720p")
+CHUNKS = ("video-001", "video-002")
 LAST = {"send media.published", "process media.encoded"}
 
 
@@ -91,7 +91,7 @@ async def test_publishing_descends_from_the_request_and_links_every_task(spans: 
 
 
 async def test_encoding_shows_what_the_child_did(spans: list[Span]) -> None:
-    (encode,) = named(spans, "encode video-001-1080p")
+    (encode,) = named(spans, "encode video-001")
     children = [span for span in spans if span["parent_span_id"] == encode["span_id"]]
     assert {span["name"] for span in children} & {"open", "decode", "encode"}
 
