@@ -31,6 +31,8 @@ _ENVIRONMENT = {
     "SVT_LOG": "1",
 }
 _SERVERS_TRIED = 2
+_REAPED_WITHIN_S = 10.0
+"""A child that was killed is gone in milliseconds, the memory of a large one in some more."""
 
 
 @dataclass(slots=True)
@@ -68,13 +70,14 @@ class Child:
 
         Raises:
             EngineCrashed: it ended.
-            EngineTimeout: it has been waited for without progress for too long.
+            EngineTimeout: it has been waited for without progress for too long, for its end too.
             WireError: it broke the protocol.
         """
         async with self._patience():
             frame = await wire.read_frame(self.reader)
         if frame is None:
-            raise await self._crash()
+            async with self._patience():
+                raise await self._crash()
         return frame
 
     @asynccontextmanager
@@ -137,7 +140,7 @@ async def _life(stack: AsyncExitStack, socket_fd: int, noise_fd: int) -> "_Life"
         with theirs:
             life = _Life(*await asyncio.open_connection(sock=ours))
             stack.push_async_callback(life.end)
-            _server.fork(socket_fd, noise_fd, theirs.fileno())
+            life.server = _server.fork(socket_fd, noise_fd, theirs.fileno())
         if await life.begin():
             return life
     raise EngineCrashed("no child can be forked")
@@ -148,6 +151,7 @@ class _Life:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.pid = 0
+        self.server: subprocess.Popen[bytes] | None = None
         self._reader = reader
         self._writer = writer
 
@@ -162,10 +166,17 @@ class _Life:
         return await self._number()
 
     async def end(self) -> None:
-        """Has the child killed, unless it has ended, and waits until it is reaped."""
-        with suppress(ConnectionError, OSError):
-            self._writer.write_eof()
-            await self._reader.read()
+        """Has the child killed, unless it has ended, and waits until it is reaped.
+
+        A server that does not do so in time is ended, and the kernel kills its children with it: no job waits longer.
+        """
+        try:
+            async with asyncio.timeout(_REAPED_WITHIN_S):
+                with suppress(ConnectionError, OSError):
+                    self._writer.write_eof()
+                    await self._reader.read()
+        except TimeoutError:
+            _server.give_up_on(self.server)
         await _close(self._writer)
 
     async def _number(self) -> int | None:
@@ -183,13 +194,15 @@ class _Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
-    def fork(self, *descriptors: int) -> None:
-        """Asks for a child with these descriptors; whether there is one is told by its life."""
+    def fork(self, *descriptors: int) -> subprocess.Popen[bytes]:
+        """Asks for a child with these descriptors; whether there is one is told by its life. Returns who was asked."""
         if self._control is None or self._process is None or self._process.poll() is not None:
             self._start()
         assert self._control is not None
+        assert self._process is not None
         with suppress(ConnectionError):
             socket.send_fds(self._control, [b"f"], descriptors)
+        return self._process
 
     def _start(self) -> None:
         self.stop()
@@ -210,6 +223,11 @@ class _Server:
                 start_new_session=True,  # a ^C at the terminal is the parent's to handle
             )
         self._control = ours
+
+    def give_up_on(self, process: subprocess.Popen[bytes] | None) -> None:
+        """Ends this one, unless it has been followed by another."""
+        if process is self._process:
+            self.stop()
 
     def stop(self) -> None:
         """Ends it, and with it every child; a no-op where there is none."""

@@ -12,8 +12,10 @@ that ended it), 32 bits each. Whoever closes their end of a life has the child k
 was given anew is never hit. This process ends with its parent, its children with it.
 """
 
+import errno
 import gc
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -30,6 +32,8 @@ DESCRIPTORS = 3
 """That come with a request, in the order that the module's docstring names."""
 
 _CHILD_SOCKET_FD = 3
+_OPEN_FILES = 65_536
+"""Two a child, and in a child all of them may have to be closed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ def main() -> None:
     """Serves until the parent closes the control socket or ends."""
     control_fd, parent_pid = int(sys.argv[1]), int(sys.argv[2])
     sandbox.die_with_parent(parent_pid)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
     child.warm_up()
     # What is here now stays for good: collections in children neither look at it nor copy its pages.
     gc.collect()
@@ -74,22 +80,38 @@ def _serve(control: socket.socket, selector: selectors.BaseSelector) -> None:
 
 def _begin(descriptors: list[int], selector: selectors.BaseSelector) -> None:
     """Forks a child; where the kernel refuses, the life that ends without a pid says so."""
-    socket_fd, noise_fd, life_fd = descriptors
-    own_pid = os.getpid()
     try:
-        pid = os.fork()
+        forked = _fork(descriptors)
     except OSError:
         traceback.print_exc()
-        os.close(life_fd)
     else:
-        if pid == 0:
-            _be_child(own_pid, socket_fd, noise_fd)
-        forked = _Forked(pid, os.pidfd_open(pid), life_fd)
+        descriptors.remove(forked.life_fd)
         selector.register(forked.pid_fd, selectors.EVENT_READ, forked)
         selector.register(forked.life_fd, selectors.EVENT_READ, forked)
-        _tell(life_fd, pid)
-    os.close(socket_fd)
-    os.close(noise_fd)
+        _tell(forked.life_fd, forked.pid)
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _fork(descriptors: list[int]) -> _Forked:
+    """Forks, or leaves nothing behind.
+
+    Raises:
+        OSError: the kernel refuses a process or a descriptor, perhaps one of those that came.
+    """
+    if len(descriptors) < DESCRIPTORS:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    socket_fd, noise_fd, life_fd = descriptors
+    own_pid = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _be_child(own_pid, socket_fd, noise_fd)
+    try:
+        return _Forked(pid, os.pidfd_open(pid), life_fd)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _be_child(server_pid: int, socket_fd: int, noise_fd: int) -> NoReturn:
