@@ -6,7 +6,8 @@ attacks:
 - rlimits: memory, processor time, no files, no core dumps;
 - Landlock: every access to the file system is denied, to TCP where the kernel knows how (there are no rules,
   only denials);
-- seccomp: no sockets, no programs, no processes, no opening of anything, no reach into other processes.
+- seccomp: no sockets, no programs, no processes, no opening of anything, no reach into other processes, no
+  outliving of the parent.
 
 All of it by ctypes on the kernel's own interface (linux/landlock.h, linux/seccomp.h, linux/filter.h): what a
 kernel lacks is reported and gone without. Call it once, single-threaded, after the last import.
@@ -46,6 +47,7 @@ class _Architecture:
     clone: int
     clone3: int
     tgkill: int
+    prctl: int
     prlimit64: int
     x32_bit: int | None
 
@@ -71,7 +73,7 @@ _X86_64 = _Architecture(
         "kexec_load": 246, "shmget": 29, "shmat": 30, "msgget": 68, "semget": 64, "mq_open": 240,
         "inotify_init": 253, "inotify_init1": 294, "fanotify_init": 300, "personality": 135,
     },
-    clone=56, clone3=435, tgkill=234, prlimit64=302, x32_bit=0x40000000,
+    clone=56, clone3=435, tgkill=234, prctl=157, prlimit64=302, x32_bit=0x40000000,
 )  # fmt: skip
 
 _AARCH64 = _Architecture(
@@ -94,7 +96,7 @@ _AARCH64 = _Architecture(
         "kexec_load": 104, "shmget": 194, "shmat": 196, "msgget": 186, "semget": 190, "mq_open": 180,
         "inotify_init1": 26, "fanotify_init": 262, "personality": 92,
     },
-    clone=220, clone3=435, tgkill=131, prlimit64=261, x32_bit=None,
+    clone=220, clone3=435, tgkill=131, prctl=167, prlimit64=261, x32_bit=None,
 )  # fmt: skip
 
 _ARCHITECTURES = {"x86_64": _X86_64, "aarch64": _AARCH64}
@@ -216,6 +218,8 @@ def _program(architecture: _Architecture, own_pid: int) -> bytes:
     ops += _deny_unless(architecture.clone, _op(_JUMP_ANY_BIT, _CLONE_THREAD, 1, 0))
     ops += _deny_unless(architecture.tgkill, _op(_JUMP_EQUAL, own_pid, 1, 0))
     ops += _deny_unless(architecture.prlimit64, _op(_JUMP_EQUAL, 0, 1, 0))
+    # Whoever takes a child over must not take back what `die_with_parent` asked for.
+    ops += _deny_unless(architecture.prctl, _op(_JUMP_EQUAL, _PR_SET_PDEATHSIG, 0, 1))
     ops.append(_op(_RETURN, _ALLOW))
     return b"".join(ops)
 

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 ATTEMPTS = """
-import json, os, signal, socket, subprocess, sys, threading
+import ctypes, json, os, signal, socket, subprocess, sys, threading
 from services.transcode.engine import sandbox
+
+libc = sandbox._libc()
+
+
+def outlive_the_parent():
+    if libc.prctl(1, 0, 0, 0, 0):  # PR_SET_PDEATHSIG
+        raise OSError(ctypes.get_errno(), "prctl")
+
 
 states = sandbox.enter(1 << 30, 60)
 attempts = {
@@ -22,6 +30,7 @@ attempts = {
     "run a command": lambda: subprocess.run(["/bin/true"]),
     "fork": os.fork,
     "signal the parent": lambda: os.kill(os.getppid(), 0),
+    "outlive the parent": outlive_the_parent,
     "take all memory": lambda: bytearray(2 << 30),
 }
 outcomes = {}
