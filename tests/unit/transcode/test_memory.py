@@ -1,11 +1,13 @@
 """Estimates are near to what was measured, rather above than below, and travel with the task."""
 
+import io
 import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from services.transcode import machine, memory
 from services.transcode.engine.outcome import Stage
@@ -68,7 +70,7 @@ def test_an_image_needs_what_its_pixels_need() -> None:
     assert 10 * small > large > 5 * small
     assert large > 700 * MIB
     photo = replace(source, container=ContainerFormat.JPEG)
-    assert 204_046_336 < memory.need_of(plan(photo)[0], photo) < large / 3
+    assert 400 * MIB < memory.need_of(plan(photo)[0], photo) < large * 0.6
 
 
 def test_the_need_travels_with_the_spec_and_is_ordinary_without() -> None:
@@ -89,13 +91,55 @@ async def test_a_child_stays_below_its_estimate(sample: bytes) -> None:
     assert 0.4 * memory.need_of(spec, source) < peak_bytes <= memory.need_of(spec, source)
 
 
-def test_a_control_groups_limit_counts(tmp_path: Path) -> None:
-    whole = machine.memory_bytes(tmp_path)
+async def test_a_progressive_photo_for_print_stays_below_its_estimate() -> None:
+    buffer = io.BytesIO()
+    photo = Image.effect_noise((4_000, 3_000), 60).convert("RGB").convert("CMYK")
+    photo.save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    source, stages = await probe(sources.BytesSource(data), sources.LIMITS), list[Stage]()
+    spec = plan(source)[0]
+    sink, limits = sources.Shelf().put, sources.LIMITS
+    await execute(spec, sources.BytesSource(data), limits, sink=sink, on_stage=stages.append)
+    [peak_bytes] = [int(stage.attributes["max_rss_bytes"]) for stage in stages if stage.name == "child"]
+    assert 0.7 * memory.need_of(spec, source) < peak_bytes <= memory.need_of(spec, source)
+
+
+@pytest.mark.parametrize(
+    ("membership", "root", "name", "without"),
+    [
+        ("0::/a.slice/b.service", "", "memory.max", "max"),
+        ("5:cpu:/c\n4:hugetlb,memory:/a.slice/b.service\n0::/", "memory", "memory.limit_in_bytes", str(2**63 - 4096)),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_the_smallest_limit_of_a_control_group_and_those_around_it_counts(
+    tmp_path: Path, membership: str, root: str, name: str, without: str
+) -> None:
+    groups, mount = tmp_path / "membership", tmp_path / "mount"
+    groups.write_text(f"{membership}\n")
+    service = mount / root / "a.slice" / "b.service"
+    service.mkdir(parents=True)
+    whole = machine.memory_bytes(groups, mount)
     assert whole > 1 << 28
-    (tmp_path / "memory.max").write_text("max\n")
-    assert machine.memory_bytes(tmp_path) == whole
+    for group, limit, least in [
+        (service, without, whole),
+        (service.parent, f"{8 << 20}", 8 << 20),
+        (service, f"{4 << 20}", 4 << 20),
+        (service.parent, f"{2 << 20}", 2 << 20),
+        (service.parent.parent, f"{1 << 20}", 1 << 20),
+        (service.parent / "c.service", "1", 1 << 20),  # another's
+    ]:
+        group.mkdir(exist_ok=True)
+        (group / name).write_text(f"{limit}\n")
+        assert machine.memory_bytes(groups, mount) == least
+
+
+def test_a_container_that_is_told_its_hosts_path_sees_its_limit_all_the_same(tmp_path: Path) -> None:
+    groups = tmp_path / "membership"
+    groups.write_text("0::/../docker/4f53fe91\n")
     (tmp_path / "memory.max").write_text("1048576\n")
-    assert machine.memory_bytes(tmp_path) == 1 << 20
+    assert machine.memory_bytes(groups, tmp_path) == 1 << 20
+    assert machine.memory_bytes(tmp_path / "none", tmp_path) > 1 << 28
 
 
 def test_the_budget_is_a_share_of_the_machine() -> None:
