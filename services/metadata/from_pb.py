@@ -37,8 +37,9 @@ MAX_TEXT: Final = 1_024
 """Characters of names, keys and messages; S3 keys are the longest of them, with 1,024 bytes."""
 MAX_TASKS: Final = 10_000
 MAX_BPS: Final = 10**12
-MAX_THUMBHASH_BYTES: Final = 32
 """A terabit a second: no media, but a number that the tables hold."""
+MAX_THUMBHASH_BYTES: Final = 32
+"""What the column holds. The format's own limit, 25, is the affair of who makes them."""
 _COST_TOLERANCE: Final = 1e-3
 
 _TYPES: Final = {pb: value for value, pb in to_pb.TYPES.items()}
