@@ -45,7 +45,7 @@ def fetched() -> list[Path]:
         digest = hashlib.sha256(data).digest()
         if digest not in seen:
             seen.add(digest)
-            files.append(_kept(_FILES / package / name, data))
+            files.append(kept(_FILES / package, name, data))
     return sorted(files)
 
 
@@ -95,8 +95,11 @@ def _flat(name: str) -> str:
     return "_".join(part for part in PurePosixPath(name).parts[1:] if part != "..").replace("\0", "")[-200:]
 
 
-def _kept(path: Path, data: bytes) -> Path:
-    if not (path.exists() and path.stat().st_size == len(data)):
-        path.parent.mkdir(parents=True, exist_ok=True)
+def kept(folder: Path, name: str, data: bytes) -> Path:
+    """The file in a folder that holds these bytes, and no others ever: its name tells their digest."""
+    named = PurePosixPath(name)
+    path = folder / f"{named.stem}-{hashlib.sha256(data).hexdigest()[:16]}{named.suffix}"
+    if not (path.exists() and path.stat().st_size == len(data)):  # it may have been left half written
+        folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return path
