@@ -1,20 +1,46 @@
 """What this machine, or the control group that this process is in, has to give."""
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
-_CGROUP = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+_MOUNT = Path("/sys/fs/cgroup")
 
 
-def memory_bytes(cgroup: Path = _CGROUP) -> int:
-    """The machine's memory, or the control group's limit where that is smaller.
+def memory_bytes(membership: Path = _MEMBERSHIP, mount: Path = _MOUNT) -> int:
+    """The machine's memory, or the smallest limit of this process's control group and those around it.
 
     Args:
-        cgroup: where a container sees its own group; version 2, else version 1.
+        membership: which groups this process is in (cgroups(7)): a line `0::<path>` of version 2, one that names the
+            memory controller of version 1.
+        mount: where they are seen. A container may see its own group there and yet be told the path that the host
+            knows it by, so what is not there is passed over, and the mount's own limit always counts.
     """
     physical_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = (_limit(cgroup / "memory.max"), _limit(cgroup / "memory" / "memory.limit_in_bytes"))
+    limits = (_limit(path) for path in _limit_files(membership, mount))
     return min(physical_bytes, *(limit for limit in limits if limit is not None), physical_bytes)
+
+
+def _limit_files(membership: Path, mount: Path) -> Iterator[Path]:
+    for controllers, group in _groups(membership):
+        for each in (group, *group.parents):
+            inside = each.relative_to("/")
+            if not controllers:
+                yield mount / inside / "memory.max"
+            elif "memory" in controllers.split(","):
+                yield mount / "memory" / inside / "memory.limit_in_bytes"
+
+
+def _groups(membership: Path) -> Iterator[tuple[str, PurePosixPath]]:
+    """Of each hierarchy, its controllers (none: version 2) and this process's group."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        yield controllers, PurePosixPath(path)
 
 
 def _limit(path: Path) -> int | None:
