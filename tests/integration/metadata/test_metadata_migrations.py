@@ -138,6 +138,29 @@ async def test_what_was_under_way_goes_on(old: Sql, url: str) -> None:
         assert (await metadata.quota(CAROL)).used_bytes == SIZE_BYTES
 
 
+async def test_stills_of_before_are_shown_as_ever(old: Sql, url: str) -> None:
+    """JPEGs without a ThumbHash, largest first; a page shows the smallest."""
+    await old.execute(
+        """
+        INSERT INTO thumbnails (shard, media_id, generation, size_px, s3_key, width_px, height_px, content_type,
+                                size_bytes)
+        SELECT shard, media_id, generation, size_px, 'p/' || size_px || '.jpg', size_px, size_px / 2, 'image/jpeg', 9
+        FROM media, unnest(ARRAY[320, 1200]) AS size_px
+        WHERE status = 'published'
+        """
+    )
+    migrations.apply(url)
+    settings = MetadataSettings(database_url=SecretStr(url))
+    async with database.connected(settings) as connected, serving(settings, connected) as metadata:
+        [listed] = [media for media in (await metadata.page(ALICE)).media if media.thumbnails]
+        shown = await metadata.media(ALICE, listed.media_id)
+    assert [(still.s3_key, still.width_px, still.height_px, still.thumbhash) for still in shown.thumbnails] == [
+        ("p/1200.jpg", 1200, 600, b""),
+        ("p/320.jpg", 320, 160, b""),
+    ]
+    assert list(listed.thumbnails) == [shown.thumbnails[1]]
+
+
 async def test_an_empty_database_gets_all_of_it(url: str) -> None:
     for _ in range(2):
         migrations.apply(url)
