@@ -10,7 +10,7 @@ from services.transcode.source import SourceInfo
 
 
 class ByteSource(Protocol):
-    """The original, as the engine reads it."""
+    """The original, as the engine reads it. Errors that `read` raises end the job and pass through."""
 
     @property
     def size_bytes(self) -> int:
@@ -18,7 +18,7 @@ class ByteSource(Protocol):
         ...
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Bytes [offset, offset + length), cut at the original's end."""
+        """Bytes [offset, offset + length), cut at the original's end. Has its own deadline and retries."""
         ...
 
 

@@ -13,13 +13,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from services.transcode.engine.children import Child, forked
 from services.transcode.engine.errors import EngineCrashed, EngineTimeout
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Outcome, Stage, outcome_from_json
 from services.transcode.engine.wire import Frame, FrameType, WireError
+from services.transcode.engine_port import ByteSource
 from services.transcode.ladder import ImageFormat
 from services.transcode.plan import TaskSpec, spec_to_json
 from services.transcode.source import (
@@ -37,19 +38,6 @@ _ARTIFACT_NAME = re.compile(
 )
 _CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "video/mp2t", *(one.content_type for one in ImageFormat)})
 _MAX_READ_BYTES = 32 << 20
-
-
-class ByteSource(Protocol):
-    """The original, as the caller can reach it. Errors that `read` raises end the job and pass through."""
-
-    @property
-    def size_bytes(self) -> int:
-        """The original's size."""
-        ...
-
-    async def read(self, offset: int, length: int) -> bytes:
-        """Bytes [offset, offset + length), cut at the original's end. Has its own deadline and retries."""
-        ...
 
 
 Sink = Callable[[Artifact], Awaitable[None]]
