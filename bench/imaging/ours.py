@@ -13,7 +13,7 @@ from bench.imaging.spell import Job, say, timed, told
 from services.transcode.engine.images.image import encode_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.reading.remote_file import RemoteFile
-from services.transcode.plan import ImageSpec
+from services.transcode.specs import ImageSpec
 
 
 class _Folder:

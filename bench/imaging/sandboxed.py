@@ -13,7 +13,7 @@ from bench.imaging.spell import Job, say, timed, told
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Stage
 from services.transcode.engine.run import execute
-from services.transcode.plan import ImageSpec
+from services.transcode.specs import ImageSpec
 
 
 class _Original:

@@ -24,18 +24,9 @@ from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Stage
 from services.transcode.engine.video import encoder_settings
 from services.transcode.engine.video.picture import Cascade
-from services.transcode.plan import (
-    ChunkSpec,
-    Fleet,
-    Output,
-    PassThroughSpec,
-    PosterSpec,
-    RenditionSpec,
-    TaskSpec,
-    Timeline,
-    plan,
-)
+from services.transcode.plan import Fleet, Output, plan
 from services.transcode.source import SourceInfo
+from services.transcode.specs import ChunkSpec, PassThroughSpec, PosterSpec, RenditionSpec, TaskSpec, Timeline
 
 REPORT = "children.json"
 """What is written beside the renditions: the children."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from services.transcode.ladder import SOFTWARE, Codec
-from services.transcode.plan import ChunkSpec, TaskSpec
+from services.transcode.specs import ChunkSpec, TaskSpec
 
 
 class Hardware(StrEnum):

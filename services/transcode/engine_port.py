@@ -5,8 +5,8 @@ from typing import Protocol
 
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Outcome, Stage
-from services.transcode.plan import TaskSpec
 from services.transcode.source import SourceInfo
+from services.transcode.specs import TaskSpec
 
 
 class ByteSource(Protocol):

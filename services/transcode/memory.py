@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from services.transcode.ladder import Codec
-from services.transcode.plan import AudioSpec, ChunkSpec, ImageSpec, PassThroughSpec, RenditionSpec, TaskSpec
 from services.transcode.source import ContainerFormat, SourceInfo, VideoStreamInfo
+from services.transcode.specs import AudioSpec, ChunkSpec, ImageSpec, PassThroughSpec, RenditionSpec, TaskSpec
 
 MIB: Final = 1 << 20
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Final
 
 from services.transcode.ladder import Codec, Step
-from services.transcode.plan import ChunkSpec, RenditionSpec, TaskSpec
+from services.transcode.specs import ChunkSpec, RenditionSpec, TaskSpec
 
 _SHORTEST_S: Final = 120
 """Samples are six seconds in all: of videos from here on, a twentieth."""

@@ -29,20 +29,17 @@ from services.transcode.failures import verdict_on
 from services.transcode.ladder import Step
 from services.transcode.originals import Original, OriginalChanged, OriginalMissing, OriginalReader, RangeReader
 from services.transcode.patience import PATIENT, Patience
-from services.transcode.plan import (
-    DEFAULT_OUTPUT,
+from services.transcode.plan import DEFAULT_OUTPUT, Fleet, Output, plan
+from services.transcode.source import MediaKind, RejectedSource, SourceInfo, to_jsonable
+from services.transcode.specs import (
     AudioSpec,
     ChunkSpec,
-    Fleet,
     ImageSpec,
-    Output,
     PassThroughSpec,
     PosterSpec,
     TaskSpec,
-    plan,
     spec_to_json,
 )
-from services.transcode.source import MediaKind, RejectedSource, SourceInfo, to_jsonable
 from services.transcode.tasks import Failure
 
 LANE_VIDEO: Final = "video"

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from services.runtime.errors import InvalidArgument
 from services.transcode.engine.limits import Limits
-from services.transcode.plan import DEFAULT_OUTPUT, AudioSpec, ChunkSpec, Fleet, Output, TaskSpec, plan
+from services.transcode.plan import DEFAULT_OUTPUT, Fleet, Output, plan
 from services.transcode.planner import cost_shares
 from services.transcode.source import (
     AudioStreamInfo,
@@ -16,6 +16,7 @@ from services.transcode.source import (
     SourceInfo,
     VideoStreamInfo,
 )
+from services.transcode.specs import AudioSpec, ChunkSpec, TaskSpec
 
 _MAX_SOURCE_FRAME_RATE = 1_000
 _SHORTEST_SIDE_PX = 2

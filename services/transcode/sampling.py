@@ -6,7 +6,7 @@ from services.transcode import spans
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, ChunkOutcome
 from services.transcode.engine_port import ByteSource, Engine
-from services.transcode.plan import ChunkSpec
+from services.transcode.specs import ChunkSpec
 
 
 async def needs_bps(

@@ -13,7 +13,8 @@ from services.transcode import machine
 from services.transcode.encoders import Encoders, Hardware
 from services.transcode.engine.limits import Limits
 from services.transcode.ladder import IMAGE_FORMATS, Codec, ImageFormat, Packaging, ladder_of
-from services.transcode.plan import Fleet, LoudnessTarget, Output
+from services.transcode.plan import Fleet, Output
+from services.transcode.specs import LoudnessTarget
 
 _MIB = 1 << 20
 _GB = 1_000_000_000

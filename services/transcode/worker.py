@@ -37,8 +37,8 @@ from services.transcode.failures import NO_MEMORY_NOW, WORKER_STOPPING, verdict_
 from services.transcode.language import bcp47
 from services.transcode.originals import RangeReader
 from services.transcode.patience import PATIENT, Patience
-from services.transcode.plan import AudioSpec, spec_from_json
 from services.transcode.slots import Pulse, Slots
+from services.transcode.specs import AudioSpec, spec_from_json
 from services.transcode.tasks import Claimed, Failure, Held, Obsolete, Result, Task, TaskRef, Tasks
 
 _BEATS: Final = 3

@@ -12,8 +12,9 @@ from services.transcode import memory
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Stage
 from services.transcode.engine.run import execute, probe
-from services.transcode.plan import TaskSpec, plan
+from services.transcode.plan import plan
 from services.transcode.source import RejectedSource
+from services.transcode.specs import TaskSpec
 from tests.unit.transcode.sources import ALONE, BytesSource, Shelf
 
 PASSED = "passed"

@@ -23,7 +23,8 @@ from deploy.samples.clip import Clip, write_clip
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Stage
 from services.transcode.engine.run import execute, probe
-from services.transcode.plan import ChunkSpec, plan
+from services.transcode.plan import plan
+from services.transcode.specs import ChunkSpec
 from tests.corpus.examination import LIMITS, examined
 from tests.unit.transcode.sources import ALONE, BytesSource, Shelf
 from tests.unit.transcode.traps import TRAPS, laid_out

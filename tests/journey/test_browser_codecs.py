@@ -19,7 +19,8 @@ from services.metadata.joining import joined
 from services.transcode.engine.run import probe
 from services.transcode.ladder import SOFTWARE, Codec, Packaging, Step
 from services.transcode.metadata_client import result_to_pb
-from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, Output, plan
+from services.transcode.plan import Fleet, Output, plan
+from services.transcode.specs import AudioSpec, ChunkSpec
 from services.transcode.tasks import Result, Stored
 from tests.journey.browser import chromium
 from tests.unit.transcode import sources

@@ -28,7 +28,8 @@ from services.transcode.engine.video.encoder import VideoEncoder, opened_ahead
 from services.transcode.engine.video.pass_through import pass_through
 from services.transcode.engine.video.poster import encode_poster
 from services.transcode.engine.wire import FrameType
-from services.transcode.plan import (
+from services.transcode.source import RejectedSource, from_jsonable, to_jsonable
+from services.transcode.specs import (
     AudioSpec,
     ChunkSpec,
     ImageSpec,
@@ -37,7 +38,6 @@ from services.transcode.plan import (
     TaskSpec,
     spec_from_json,
 )
-from services.transcode.source import RejectedSource, from_jsonable, to_jsonable
 
 _DETAIL_CHARACTERS = 4000
 

@@ -29,6 +29,9 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     # SVT-AV1 prints its settings unless told to speak of errors alone: the tail is for those.
     "SVT_LOG": "1",
+    # SVT-AV1 has dozens of threads, and glibc gives each an arena of 64 MiB of address space where there are many
+    # cores: more than a child may have.
+    "MALLOC_ARENA_MAX": "2",
 }
 _SERVERS_TRIED = 2
 _REAPED_WITHIN_S = 10.0

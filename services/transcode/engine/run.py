@@ -22,7 +22,6 @@ from services.transcode.engine.outcome import Artifact, Outcome, Stage, outcome_
 from services.transcode.engine.wire import Frame, FrameType, WireError
 from services.transcode.engine_port import ByteSource
 from services.transcode.ladder import ImageFormat
-from services.transcode.plan import TaskSpec, spec_to_json
 from services.transcode.source import (
     RejectedSource,
     RejectionReason,
@@ -30,6 +29,7 @@ from services.transcode.source import (
     from_jsonable,
     to_jsonable,
 )
+from services.transcode.specs import TaskSpec, spec_to_json
 
 _log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from services.transcode.engine.outcome import (
 from services.transcode.engine_port import ByteSource
 from services.transcode.originals import Original
 from services.transcode.patience import Patience
-from services.transcode.plan import DEFAULT_OUTPUT, Fleet, ImageSpec, Output, TaskSpec, spec_to_json
+from services.transcode.plan import DEFAULT_OUTPUT, Fleet, Output
 from services.transcode.planner import PlannedTask, Planner
 from services.transcode.source import (
     AudioStreamInfo,
@@ -35,6 +35,7 @@ from services.transcode.source import (
     SourceInfo,
     VideoStreamInfo,
 )
+from services.transcode.specs import ImageSpec, TaskSpec, spec_to_json
 from services.transcode.tasks import Claim, Claimed, Failure, Held, Obsolete, Result, Task, TaskRef
 from services.transcode.worker import Progress
 

@@ -25,12 +25,13 @@ from services.transcode.failures import WORKER_STOPPING
 from services.transcode.ladder import LADDER, ImageFormat, Packaging
 from services.transcode.language import bcp47
 from services.transcode.metadata_client import MetadataClient, result_to_pb
-from services.transcode.plan import Fleet, LoudnessTarget
+from services.transcode.plan import Fleet
 from services.transcode.planner import PlannedTask
 from services.transcode.servicer import TranscodeServicer
 from services.transcode.settings import TranscodeSettings
 from services.transcode.slots import Pulse, Slots
 from services.transcode.source import MediaKind, SourceInfo
+from services.transcode.specs import LoudnessTarget
 from services.transcode.tasks import Claimed, Held, Result, Stored
 from services.transcode.worker import Worker, WorkerPolicy
 from tests.unit.pipeline import fakes

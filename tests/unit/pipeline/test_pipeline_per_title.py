@@ -13,9 +13,10 @@ from services.transcode.engine.errors import EngineCrashed
 from services.transcode.engine.outcome import ChunkOutcome, Outcome, TrackPiece
 from services.transcode.ladder import LADDER, Codec, ladder_of
 from services.transcode.per_title import samples, worthwhile
-from services.transcode.plan import ChunkSpec, Fleet, Output, plan
+from services.transcode.plan import Fleet, Output, plan
 from services.transcode.planner import Uploaded
 from services.transcode.source import H264Info, SourceInfo
+from services.transcode.specs import ChunkSpec
 from tests.unit.pipeline import fakes
 from tests.unit.pipeline.fakes import FakeEngine, FakePlans, Job, planner
 

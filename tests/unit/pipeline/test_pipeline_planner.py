@@ -11,10 +11,11 @@ from services.runtime.errors import DeadlineExceeded, Internal, InvalidArgument,
 from services.transcode.engine.errors import EngineCrashed
 from services.transcode.engine.limits import Limits
 from services.transcode.originals import OriginalMissing
-from services.transcode.plan import AudioSpec, Fleet, ImageSpec, LoudnessTarget, Output, plan, spec_from_json
+from services.transcode.plan import Fleet, Output, plan
 from services.transcode.planner import TRIES, PlannedTask, Uploaded, cost_shares
 from services.transcode.preview import Shape, preview
 from services.transcode.source import MediaKind, RejectedSource, RejectionReason, SourceInfo, from_jsonable
+from services.transcode.specs import AudioSpec, ImageSpec, LoudnessTarget, spec_from_json
 from tests.unit.pipeline import fakes
 from tests.unit.pipeline.fakes import FakeEngine, FakePlans, FakeStorage, planner
 

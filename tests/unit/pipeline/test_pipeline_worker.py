@@ -22,9 +22,10 @@ from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome
 from services.transcode.failures import NO_MEMORY_NOW, WORKER_STOPPING
 from services.transcode.ladder import Codec, ladder_of
-from services.transcode.plan import ChunkSpec, Output, plan, spec_to_json
+from services.transcode.plan import Output, plan
 from services.transcode.slots import Slots
 from services.transcode.source import RejectedSource, RejectionReason
+from services.transcode.specs import ChunkSpec, spec_to_json
 from services.transcode.tasks import Failure, TaskRef
 from services.transcode.worker import Worker, WorkerPolicy
 from tests.unit.pipeline import fakes

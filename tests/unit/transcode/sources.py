@@ -21,8 +21,9 @@ from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, ChunkOutcome, ImagesOutcome, Outcome, Stage, TrackOutcome
 from services.transcode.engine.run import execute, probe
 from services.transcode.ladder import LADDER, Packaging, Step
-from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, Output, PassThroughSpec, TaskSpec, plan
+from services.transcode.plan import Fleet, Output, plan
 from services.transcode.source import SourceInfo
+from services.transcode.specs import AudioSpec, ChunkSpec, PassThroughSpec, TaskSpec
 
 LIMITS = Limits(wall_clock_s=60, stall_s=20)
 ALONE = Fleet(1)

@@ -12,7 +12,8 @@ from services.transcode.engine.video.chunk import encode_chunk
 from services.transcode.engine.video.encoder import VideoEncoder, opened_ahead
 from services.transcode.engine.video.encoder_settings import settings_for
 from services.transcode.ladder import SOFTWARE, Codec, ladder_of
-from services.transcode.plan import ChunkSpec, Fleet, Output, RenditionSpec, plan
+from services.transcode.plan import Fleet, Output, plan
+from services.transcode.specs import ChunkSpec, RenditionSpec
 from tests.unit.transcode import sources
 from tests.unit.transcode.test_encoder_codecs import timeline_of
 from tests.unit.transcode.test_plan import PHOTO, SOURCE

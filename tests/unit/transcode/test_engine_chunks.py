@@ -7,7 +7,8 @@ import pytest
 
 from services.transcode.engine.run import probe
 from services.transcode.ladder import Step
-from services.transcode.plan import ChunkSpec, Fleet, Output, plan
+from services.transcode.plan import Fleet, Output, plan
+from services.transcode.specs import ChunkSpec
 from tests.unit.transcode import sources
 from tests.unit.transcode.numbered import number_of, numbered, numbered_clip
 from tests.unit.transcode.sources import LIMITS, BytesSource

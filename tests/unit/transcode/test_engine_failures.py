@@ -17,8 +17,8 @@ from services.transcode.engine.errors import EngineCrashed, EngineTimeout
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Stage
 from services.transcode.engine.run import execute, probe
-from services.transcode.plan import AudioSpec, ChunkSpec
 from services.transcode.source import RejectedSource, RejectionReason
+from services.transcode.specs import AudioSpec, ChunkSpec
 from tests.unit.transcode import sources
 from tests.unit.transcode.sources import LIMITS, BytesSource, Shelf
 
@@ -141,7 +141,7 @@ async def test_a_child_inherits_neither_secrets_nor_open_files(sample: bytes, mo
 
     await probe(BytesSource(sample), LIMITS, on_stage=look)
     names = {entry.split(b"=")[0] for entry in environment if entry}
-    assert names == {b"PYTHONPATH", b"LC_ALL", b"OPENBLAS_NUM_THREADS", b"SVT_LOG"}
+    assert names == {b"PYTHONPATH", b"LC_ALL", b"OPENBLAS_NUM_THREADS", b"SVT_LOG", b"MALLOC_ARENA_MAX"}
     # Standard three, the socket, and its own status to read its memory use from: none of the fork server's.
     assert len(descriptors) == 5
 

@@ -11,8 +11,8 @@ from PIL import ExifTags, Image, ImageCms
 
 from services.transcode.engine.outcome import Stage
 from services.transcode.engine.run import probe
-from services.transcode.plan import ImageSpec
 from services.transcode.source import ImageInfo, MediaKind, RejectedSource, RejectionReason
+from services.transcode.specs import ImageSpec
 from tests.unit.transcode import sources
 from tests.unit.transcode.sources import LIMITS, BytesSource, Result
 

@@ -23,8 +23,8 @@ from services.transcode.engine.reading.opening import sniff_file
 from services.transcode.engine.reading.remote_file import BLOCK_BYTES, RemoteFile
 from services.transcode.engine.run import probe
 from services.transcode.ladder import ImageFormat
-from services.transcode.plan import ImageSpec
 from services.transcode.source import ContainerFormat, MediaKind, RejectedSource, RejectionReason
+from services.transcode.specs import ImageSpec
 from tests.unit.transcode import sources, stills
 from tests.unit.transcode.sources import LIMITS, BytesSource, Result
 from tests.unit.transcode.stills import saved

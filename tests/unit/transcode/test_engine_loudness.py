@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from services.transcode.engine.run import probe
 from services.transcode.engine.sound.loudness import Loudness, LoudnessMeter, gain_db
-from services.transcode.plan import AudioSpec, LoudnessTarget, Output, Timeline, plan
+from services.transcode.plan import Output, plan
+from services.transcode.specs import AudioSpec, LoudnessTarget, Timeline
 from tests.unit.transcode import ebur128, sources
 from tests.unit.transcode.sources import LIMITS, BytesSource, Result
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from services.transcode.engine.outcome import TrackOutcome
 from services.transcode.engine.run import probe
-from services.transcode.plan import AudioSpec, ChunkSpec, Fleet, Output, plan
+from services.transcode.plan import Fleet, Output, plan
 from services.transcode.source import ContainerFormat, RejectedSource, RejectionReason, SourceInfo
+from services.transcode.specs import AudioSpec, ChunkSpec
 from tests.unit.transcode import sources
 from tests.unit.transcode.sources import LIMITS, SMALL_LADDER, BytesSource, Result
 

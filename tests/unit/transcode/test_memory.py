@@ -12,7 +12,7 @@ from PIL import Image
 from services.transcode import machine, memory
 from services.transcode.engine.outcome import Stage
 from services.transcode.engine.run import execute, probe
-from services.transcode.plan import ChunkSpec, Fleet, PosterSpec, plan, spec_from_json, spec_to_json
+from services.transcode.plan import Fleet, plan
 from services.transcode.settings import TranscodeSettings
 from services.transcode.source import (
     ColourInfo,
@@ -22,6 +22,7 @@ from services.transcode.source import (
     SourceInfo,
     VideoStreamInfo,
 )
+from services.transcode.specs import ChunkSpec, PosterSpec, spec_from_json, spec_to_json
 from tests.unit.transcode import sources
 
 MIB = 1 << 20

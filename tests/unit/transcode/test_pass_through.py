@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from services.transcode.ladder import LADDER
 from services.transcode.pass_through import grid_of, key_frame_grid, peak_bps
-from services.transcode.plan import ChunkSpec, Fleet, PassThroughSpec, plan
+from services.transcode.plan import Fleet, plan
 from services.transcode.source import ColourInfo, H264Info, SourceInfo, VideoStreamInfo
+from services.transcode.specs import ChunkSpec, PassThroughSpec
 from tests.unit.transcode.test_plan import SOURCE, VIDEO
 
 CODED = H264Info(profile=100, level=40, gop_frames=60, peak_bps=6_000_000)

@@ -9,7 +9,7 @@ import pytest
 from av.audio.frame import AudioFrame
 
 from services.transcode.engine.sound.pcm import FRAME_SAMPLES, on_timeline
-from services.transcode.plan import AudioSpec, Timeline
+from services.transcode.specs import AudioSpec, Timeline
 
 RATE_HZ = 48_000
 DURATION_S = 600

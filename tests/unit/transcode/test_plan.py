@@ -7,19 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.transcode.ladder import Codec, ImageFormat, Packaging, ladder_of
-from services.transcode.plan import (
-    AudioSpec,
-    ChunkSpec,
-    Fleet,
-    ImageSpec,
-    Output,
-    PosterSpec,
-    TaskSpec,
-    output_frame_rate,
-    plan,
-    spec_from_json,
-    spec_to_json,
-)
+from services.transcode.plan import Fleet, Output, output_frame_rate, plan
 from services.transcode.source import (
     AudioStreamInfo,
     ColourInfo,
@@ -32,6 +20,7 @@ from services.transcode.source import (
     from_jsonable,
     to_jsonable,
 )
+from services.transcode.specs import AudioSpec, ChunkSpec, ImageSpec, PosterSpec, TaskSpec, spec_from_json, spec_to_json
 
 NTSC = Fraction(30_000, 1001)
 

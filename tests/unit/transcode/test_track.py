@@ -8,7 +8,8 @@ from services.transcode.engine.codecs import h264
 from services.transcode.engine.packaging import cmaf
 from services.transcode.engine.packaging.cmaf import Sample
 from services.transcode.engine.sound.audio import segment_ends
-from services.transcode.plan import Timeline, gop_frames
+from services.transcode.plan import gop_frames
+from services.transcode.specs import Timeline
 
 timelines = st.builds(
     lambda rate, count: Timeline(rate, count, gop_frames(rate), 2 * gop_frames(rate), Fraction(0)),

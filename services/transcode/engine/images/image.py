@@ -6,7 +6,7 @@ from services.transcode.engine.images.image_encoding import encode_sizes
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import ImagesOutcome
 from services.transcode.engine.reading.remote_file import RemoteFile
-from services.transcode.plan import ImageSpec
+from services.transcode.specs import ImageSpec
 
 
 def encode_image(spec: ImageSpec, file: RemoteFile, limits: Limits, reporter: Reporter) -> ImagesOutcome:

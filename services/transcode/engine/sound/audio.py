@@ -20,7 +20,7 @@ from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.sound.loudness import LoudnessMeter, amplified, gain_db
 from services.transcode.engine.sound.pcm import FRAME_SAMPLES, layout, on_timeline, pcm_frame
 from services.transcode.ladder import Packaging
-from services.transcode.plan import AudioSpec, LoudnessTarget, Timeline
+from services.transcode.specs import AudioSpec, LoudnessTarget, Timeline
 
 _GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER: the decoder's configuration goes into extradata
 _MEASURING_SHARE = 0.3

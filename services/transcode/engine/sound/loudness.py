@@ -15,7 +15,7 @@ from av.audio.frame import AudioFrame
 from av.filter import Graph
 
 from services.transcode.engine.sound.pcm import FRAME_SAMPLES, layout, pcm_frame
-from services.transcode.plan import AudioSpec, LoudnessTarget
+from services.transcode.specs import AudioSpec, LoudnessTarget
 
 _GATE_LUFS = -70.0
 """ITU-R BS.1770-5's absolute gate: what is quieter counts as silence, and has no loudness."""

@@ -11,7 +11,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
 from services.transcode.engine.reading.decoding import seconds
-from services.transcode.plan import AudioSpec
+from services.transcode.specs import AudioSpec
 
 FRAME_SAMPLES = 1024
 """AAC-LC's frame. The encoder's first frame is priming: it holds what comes before the first sample."""

@@ -10,7 +10,7 @@ from fractions import Fraction
 from av.video.frame import VideoFrame
 
 from services.transcode.engine.video.encoder import VideoEncoder
-from services.transcode.plan import RenditionSpec, Timeline
+from services.transcode.specs import RenditionSpec, Timeline
 
 _WITHIN_S = 30
 _WIDTH_PX, _HEIGHT_PX = 1280, 720

@@ -25,8 +25,8 @@ from services.transcode.engine.reading.seeking import video_frames_from
 from services.transcode.engine.video.encoder import VideoEncoder
 from services.transcode.engine.video.picture import Cascade, deinterlaced
 from services.transcode.engine.video.rendition import Rendition
-from services.transcode.plan import ChunkSpec
 from services.transcode.source import RejectedSource, RejectionReason
+from services.transcode.specs import ChunkSpec
 
 _MIN_DECODED_SHARE = Fraction(9, 10)
 

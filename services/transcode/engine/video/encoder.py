@@ -18,7 +18,7 @@ from services.transcode.engine.codecs import av1, h264, hevc
 from services.transcode.engine.codecs.configuration import CodecConfiguration
 from services.transcode.engine.video.encoder_settings import EncoderSettings, settings_for
 from services.transcode.ladder import SOFTWARE, Codec
-from services.transcode.plan import ChunkSpec, RenditionSpec, TaskSpec, Timeline
+from services.transcode.specs import ChunkSpec, RenditionSpec, TaskSpec, Timeline
 
 _BT709 = 1  # ISO/IEC 23091-2
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG

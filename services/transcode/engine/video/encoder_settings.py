@@ -8,7 +8,7 @@ depend on the settings alone, quality that has no memory (capped CRF), and the s
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from services.transcode.plan import RenditionSpec, Timeline
+from services.transcode.specs import RenditionSpec, Timeline
 
 _Params = Mapping[str, str | int]
 

@@ -24,8 +24,8 @@ from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS, open_con
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.video.chunk import encode_chunk
 from services.transcode.ladder import SOFTWARE
-from services.transcode.plan import ChunkSpec, PassThroughSpec
 from services.transcode.source import RejectedSource, RejectionReason
+from services.transcode.specs import ChunkSpec, PassThroughSpec
 
 if TYPE_CHECKING:
     from av.packet import Packet

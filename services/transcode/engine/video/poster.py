@@ -15,8 +15,8 @@ from services.transcode.engine.reading.decoding import Damage, seconds, video_fr
 from services.transcode.engine.reading.opening import open_container, prepare_decoder, sniff_file
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.video.picture import Scaler, display_size, orientation
-from services.transcode.plan import PosterSpec
 from services.transcode.source import RejectedSource, RejectionReason
+from services.transcode.specs import PosterSpec
 
 
 def encode_poster(spec: PosterSpec, file: RemoteFile, limits: Limits, reporter: Reporter) -> ImagesOutcome:
