@@ -1,8 +1,8 @@
 """The plan: which tasks turn an original into its renditions. Pure: `SourceInfo` in, task specs out.
 
 A task of video is a stretch of time times some renditions (`cutting`): whoever works it decodes that stretch once,
-scales in a cascade and encodes all of them. Where the original already is its largest rendition (`pass_through`), a task
-of its own publishes that.
+scales in a cascade and encodes all of them. Where the original already is its largest rendition (`pass_through`), a
+task of its own publishes that.
 """
 
 from collections.abc import Sequence
