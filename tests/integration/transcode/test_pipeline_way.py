@@ -54,7 +54,8 @@ async def test_a_video_is_published_and_plays(pipeline: Pipeline, env: Env, shor
         manifest = await hls.multivariant(viewer, f"{env['MILLRACE_EDGE_URL']}/{media.s3_manifest_key}")
         [variant] = manifest.variants
         playlist = await hls.media_playlist(viewer, variant.url)
-        assert playlist.durations == ("4.000000", "1.000000")
+        # Its packets are passed through, so the borders are its own.
+        assert [len(playlist.durations), sum(map(float, playlist.durations))] == [2, pytest.approx(5)]
         pictures = hls.decode_video(await hls.track(viewer, playlist))
         assert (len(pictures.times_s), pictures.width_px, pictures.height_px) == (150, 320, 180)
         answer = await viewer.get(playlist.segment_urls[0])
