@@ -23,7 +23,7 @@ from deploy.samples.clip import Clip, write_clip
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Stage
 from services.transcode.engine.run import execute, probe
-from services.transcode.plan import plan
+from services.transcode.plan import Output, plan
 from services.transcode.specs import ChunkSpec
 from tests.corpus.examination import LIMITS, examined
 from tests.unit.transcode.sources import ALONE, BytesSource, Shelf
@@ -54,7 +54,8 @@ async def _measured(rounds: int, folder: Path) -> list[Result]:
     path = folder / "good.mp4"
     await asyncio.to_thread(write_clip, Clip(path.name, 1280, 720, 30, 120, 60, 24), path)
     good = await asyncio.to_thread(path.read_bytes)
-    [spec, *_] = plan(await probe(BytesSource(good), LIMITS), fleet=ALONE)
+    source = await probe(BytesSource(good), LIMITS)
+    [spec, *_] = plan(source, output=Output(pass_through=False), fleet=ALONE)
     assert isinstance(spec, ChunkSpec)
 
     async def encode() -> None:
