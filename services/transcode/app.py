@@ -5,6 +5,8 @@ import os
 import socket
 from functools import partial
 
+import structlog
+
 from media.v1 import transcode_service_pb2
 from media.v1.transcode_service_pb2_grpc import add_TranscodeServiceServicer_to_server
 from services.runtime import blobs, bus, grpc_client, grpc_server, topology
@@ -21,6 +23,8 @@ from services.transcode.settings import TranscodeSettings
 from services.transcode.slots import Slots
 from services.transcode.worker import Worker, WorkerPolicy
 
+_log = structlog.get_logger(__name__)
+
 SERVICE_NAME = transcode_service_pb2.DESCRIPTOR.services_by_name["TranscodeService"].full_name
 
 
@@ -29,6 +33,7 @@ async def serve(stop: asyncio.Event) -> None:
     settings = TranscodeSettings()
     await isolation.check(engine, settings.probe_limits, is_required=settings.transcode_require_sandbox)
     encoders = await asyncio.to_thread(resolved, settings.transcode_hardware, availability.opens)
+    _log.info("encoders_chosen", preferred=dict(encoders.preferred))
     output = settings.output(encoders)
     worker_name = f"{socket.gethostname()}:{os.getpid()}"
     async with (

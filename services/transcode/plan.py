@@ -196,7 +196,9 @@ def _passing_specs(
     if grid is None or video.frame_count != timeline.frame_count:
         return ()
     timeline = replace(timeline, gop_frames=grid.gop_frames, segment_frames=grid.segment_frames)
-    smaller = tuple(_no_dearer(rendition, video.h264.peak_bps) for rendition in renditions[1:])
+    # Below the smallest step's cap nobody is kept out, and key frames, which ours have more of, may need it.
+    enough_bps = max(video.h264.peak_bps, renditions[-1].maxrate_bps)
+    smaller = tuple(_no_dearer(rendition, enough_bps) for rendition in renditions[1:])
     return (_pass_through_spec(video, timeline, largest), *_specs(source, timeline, smaller, output, fleet))
 
 
@@ -208,10 +210,10 @@ def _is_worthwhile(passing: Sequence[TaskSpec], fleet: Fleet) -> bool:
     return passing[0].cost * fleet.video_slots <= ROUNDS * sum(spec.cost for spec in passing)
 
 
-def _no_dearer(rendition: RenditionSpec, peak_bps: int) -> RenditionSpec:
-    """A rendition that is smaller than one of this bit rate, and shall not take more."""
-    bufsize_bits = min(rendition.bufsize_bits, peak_bps * 3 // 2)
-    return replace(rendition, maxrate_bps=min(rendition.maxrate_bps, peak_bps), bufsize_bits=bufsize_bits)
+def _no_dearer(rendition: RenditionSpec, enough_bps: int) -> RenditionSpec:
+    """A rendition that shall not take more bits than a larger one does."""
+    bufsize_bits = min(rendition.bufsize_bits, enough_bps * 3 // 2)
+    return replace(rendition, maxrate_bps=min(rendition.maxrate_bps, enough_bps), bufsize_bits=bufsize_bits)
 
 
 def _pass_through_spec(video: VideoStreamInfo, timeline: Timeline, rendition: RenditionSpec) -> PassThroughSpec:

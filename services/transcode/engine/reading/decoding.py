@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
@@ -55,19 +55,16 @@ def video_frames(container: InputContainer, stream: VideoStream, damage: Damage)
 
 def decoded(found: "Iterator[Packet[VideoStream]]", damage: Damage) -> Iterator[VideoFrame]:
     """The frames that packets hold."""
-    for packet in found:
-        damage.packets += packet.size > 0
-        try:
-            yield from packet.decode()
-        except NOT_FOR_VERDICTS:
-            raise
-        except Exception:
-            damage.undecodable += 1
+    return _decoded(found, damage)
 
 
 def audio_frames(container: InputContainer, stream: AudioStream, damage: Damage) -> Iterator[AudioFrame]:
     """The frames of an audio track in order of presentation."""
-    for packet in packets(container, stream):
+    return _decoded(packets(container, stream), damage)
+
+
+def _decoded(found: "Iterator[Packet[Any]]", damage: Damage) -> Iterator[Any]:
+    for packet in found:
         damage.packets += packet.size > 0
         try:
             yield from packet.decode()
