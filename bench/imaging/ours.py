@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.imaging.spell import Job, say, timed, told
-from services.transcode.engine.images.image import encode_image
+from services.transcode.engine.images.renditions import encode_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.specs import ImageSpec

@@ -14,7 +14,7 @@ from bench.imaging.contenders import Contender
 from bench.imaging.likeness import ssim
 from bench.imaging.spell import Job, Spell
 from bench.report import OUT
-from services.transcode.engine.images.image_encoding import JPEG_QUALITY
+from services.transcode.engine.images.encoding import JPEG_QUALITY
 
 SIZES_PX = (1200, 600, 150)
 """Of the longer side."""

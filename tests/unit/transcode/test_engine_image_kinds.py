@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from services.transcode.engine.images.image_decoding import Picture, inspect_image
+from services.transcode.engine.images.decoding import Picture, inspect_image
 from services.transcode.engine.images.thumbhash import thumbhash
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.reading.opening import sniff_file
 from services.transcode.engine.reading.remote_file import BLOCK_BYTES, RemoteFile
 from services.transcode.engine.run import probe
-from services.transcode.ladder import ImageFormat
+from services.transcode.formats import ImageFormat
 from services.transcode.source import ContainerFormat, MediaKind, RejectedSource, RejectionReason
 from services.transcode.specs import ImageSpec
 from tests.unit.transcode import sources, stills

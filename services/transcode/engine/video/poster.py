@@ -8,7 +8,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from services.transcode.engine.channel import Reporter, stage
-from services.transcode.engine.images.image_encoding import encode_sizes
+from services.transcode.engine.images.encoding import encode_sizes
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import ImagesOutcome
 from services.transcode.engine.reading.decoding import Damage, seconds, video_frames

@@ -10,7 +10,7 @@ from av.video.stream import VideoStream
 
 from services.transcode.engine.channel import Reporter, stage
 from services.transcode.engine.codecs.h264_samples import H264Samples
-from services.transcode.engine.images.image_decoding import inspect_image
+from services.transcode.engine.images.decoding import inspect_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.reading.decoding import Damage, seconds, video_frames
 from services.transcode.engine.reading.extent import FALLBACK_RATE, Extent, counted_extent, indexed_extent

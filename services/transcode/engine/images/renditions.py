@@ -1,8 +1,8 @@
 """Scales images: the task of an `ImageSpec`."""
 
 from services.transcode.engine.channel import Reporter, stage
-from services.transcode.engine.images.image_decoding import Picture
-from services.transcode.engine.images.image_encoding import encode_sizes
+from services.transcode.engine.images.decoding import Picture
+from services.transcode.engine.images.encoding import encode_sizes
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import ImagesOutcome
 from services.transcode.engine.reading.remote_file import RemoteFile

@@ -15,7 +15,7 @@ from services.transcode.engine.channel import Reporter, stage
 from services.transcode.engine.images.scaling import reduced
 from services.transcode.engine.images.thumbhash import LONGEST_SIDE_PX, thumbhash
 from services.transcode.engine.outcome import ImageOutcome, ImagesOutcome
-from services.transcode.ladder import ImageFormat
+from services.transcode.formats import ImageFormat
 
 JPEG_QUALITY = 82
 """Where artefacts stop being visible on photographs at these sizes; each point more costs about 3 % of
