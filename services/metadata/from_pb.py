@@ -216,11 +216,14 @@ def _planned(task: metadata_service_pb2.PlannedTask) -> PlannedTask:
         refuse("tasks.lane", f"must be one of {', '.join(topology.LANES)}")
     if not 0 <= task.cost_share <= 1:
         refuse("tasks.cost_share", "must be 0 to 1")
+    if task.memory_bytes < 0:
+        refuse("tasks.memory_bytes", "must not be negative")
     return PlannedTask(
         label=name("tasks.label", task.label, longest=64),
         lane=task.lane,
         spec_json=json_object("tasks.spec_json", task.spec_json),
         cost_share=task.cost_share,
+        memory_bytes=task.memory_bytes,
     )
 
 

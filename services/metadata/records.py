@@ -222,12 +222,21 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTask:
-    """A task as the planner describes it; `spec_json` is the engine's own."""
+    """A task as the planner describes it.
+
+    Attributes:
+        label: what it makes; unique within the plan.
+        lane: of the work queue.
+        spec_json: the engine's own.
+        cost_share: its part of the whole cost, 0 to 1.
+        memory_bytes: the most that it is expected to take; 0 where that is unknown.
+    """
 
     label: str
     lane: str
     spec_json: str
     cost_share: float
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +245,7 @@ class Task:
 
     Attributes:
         ordinal: its place in the plan, from 0.
+        memory_bytes: as in `PlannedTask`.
         attempt: number of the latest attempt, 0 before the first; fences.
         released: attempts that were given back unharmed and do not use up the allowance.
         claim_id: of the latest claim; made from the name that its caller gave it, if any.
@@ -251,6 +261,7 @@ class Task:
     lane: str
     spec_json: str
     cost_share: float
+    memory_bytes: int
     state: TaskState
     attempt: int
     released: int

@@ -78,7 +78,7 @@ class Tasks:
             await transaction.tasks.insert(media, tasks)
             await transaction.outbox.add(
                 [
-                    *(messages.task_ready(media, task_id, task.lane) for task_id, task in tasks),
+                    *(messages.task_ready(media, task_id, task) for task_id, task in tasks),
                     messages.planned(media, len(tasks)),
                 ]
             )
@@ -250,7 +250,7 @@ class Tasks:
     ) -> None:
         if not await transaction.tasks.requeue(task, failure, released=released):
             return  # a repeat: the attempt has ended before
-        await transaction.outbox.add_again(messages.task_ready(media, task.task_id, task.lane), wait)
+        await transaction.outbox.add_again(messages.task_ready(media, task.task_id, task), wait)
         _log.info(
             "task_queued_again",
             media_id=str(media.media_id),

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 
@@ -33,20 +34,12 @@ class NoRoom(Exception):
     """There was no share in time, or there will be none any more."""
 
 
-class Share:
-    """What one task was promised."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """Who waits, and for how much; `begun` is set once it was granted, or nothing will be any more."""
 
-    def __init__(self, admission: "Admission", size_bytes: int) -> None:
-        self._admission = admission
-        self.size_bytes = size_bytes
-        self.is_granted = False
-
-    def resized(self, need_bytes: int) -> bool:
-        """Whether the task may go on with another need than was thought; less is always granted, more without a wait.
-
-        Where it is refused, nothing has changed.
-        """
-        return self._admission.resize(self, need_bytes)
+    need_bytes: int
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Admission:
@@ -55,7 +48,7 @@ class Admission:
     def __init__(self, budget_bytes: int) -> None:
         self._budget_bytes = budget_bytes
         self._held_bytes = 0
-        self._waiting: deque[tuple[Share, asyncio.Event]] = deque()
+        self._queue: deque[_Waiting] = deque()
         self._is_closed = False
 
     @property
@@ -65,64 +58,61 @@ class Admission:
 
     @asynccontextmanager
     async def admitted(
-        self, need_bytes: int, *, on_wait: Callable[[], Awaitable[None]], every: timedelta, within: timedelta
-    ) -> AsyncIterator[Share]:
+        self,
+        need_bytes: int,
+        *,
+        within: timedelta,
+        on_wait: Callable[[], Awaitable[None]] | None = None,
+        every: timedelta = timedelta.max,
+    ) -> AsyncIterator[None]:
         """Waits for a share, and holds it while the block lasts.
 
         Args:
             need_bytes: how much; what is more than the whole budget counts as the whole.
+            within: how long to wait at most.
             on_wait: called again and again while there is none.
             every: how often.
-            within: how long to wait at most.
 
         Raises:
             NoRoom: that was too long, or the admission was closed.
         """
-        share, woken = Share(self, min(need_bytes, self._budget_bytes)), asyncio.Event()
-        self._waiting.append((share, woken))
+        one = _Waiting(min(need_bytes, self._budget_bytes))
+        self._queue.append(one)
         self._begin()
         try:
-            until_s = time.monotonic() + within.total_seconds()
-            while not (share.is_granted or self._is_closed):
-                if (left_s := until_s - time.monotonic()) <= 0:
-                    raise NoRoom
-                try:
-                    async with asyncio.timeout(min(every.total_seconds(), left_s)):
-                        await woken.wait()
-                except TimeoutError:
-                    await on_wait()
+            await self._begun(one, within, on_wait, every)
             if self._is_closed:
                 raise NoRoom
-            yield share
+            yield
         finally:
-            if share.is_granted:
-                self._held_bytes -= share.size_bytes
+            if one in self._queue:
+                self._queue.remove(one)
             else:
-                self._waiting.remove((share, woken))
+                self._held_bytes -= one.need_bytes
             self._begin()
 
     def close(self) -> None:
         """From now on nobody begins: neither who waits nor who comes. Those who have begun keep their shares."""
         self._is_closed = True
-        for _, woken in self._waiting:
-            woken.set()
+        for one in self._queue:
+            one.begun.set()
 
-    def resize(self, share: Share, need_bytes: int) -> bool:
-        """See `Share.resized`. Whoever waits comes before whoever wants more."""
-        need_bytes = min(need_bytes, self._budget_bytes)
-        more_bytes = need_bytes - share.size_bytes
-        if more_bytes > 0 and (self._waiting or self._held_bytes + more_bytes > self._budget_bytes):
-            return False
-        self._held_bytes += more_bytes
-        share.size_bytes = need_bytes
-        self._begin()
-        return True
+    async def _begun(
+        self, one: _Waiting, within: timedelta, on_wait: Callable[[], Awaitable[None]] | None, every: timedelta
+    ) -> None:
+        until_s = time.monotonic() + within.total_seconds()
+        while not (one.begun.is_set() or self._is_closed):
+            if (left_s := until_s - time.monotonic()) <= 0:
+                raise NoRoom
+            try:
+                async with asyncio.timeout(min(every.total_seconds(), left_s)):
+                    await one.begun.wait()
+            except TimeoutError:
+                if on_wait is not None:
+                    await on_wait()
 
     def _begin(self) -> None:
-        for _ in range(
-            beginning(self._budget_bytes, self._held_bytes, (share.size_bytes for share, _ in self._waiting))
-        ):
-            share, woken = self._waiting.popleft()
-            self._held_bytes += share.size_bytes
-            share.is_granted = True
-            woken.set()
+        for _ in range(beginning(self._budget_bytes, self._held_bytes, (one.need_bytes for one in self._queue))):
+            one = self._queue.popleft()
+            self._held_bytes += one.need_bytes
+            one.begun.set()

@@ -43,6 +43,7 @@ async def serve(stop: asyncio.Event) -> None:
     ):
         metadata = MetadataClient(channel)
         slots = Slots(worker_name, settings.slots)
+        admission = Admission(settings.memory_bytes)
         planner = Planner(
             engine=engine,
             storage=storage,
@@ -52,10 +53,10 @@ async def serve(stop: asyncio.Event) -> None:
             probe_slots=settings.transcode_planner_slots,
             verification_slots=settings.transcode_verification_slots,
             fleet=settings.fleet,
+            admission=admission,
             output=output,
             per_title=settings.transcode_per_title,
         )
-        admission = Admission(settings.memory_bytes)
         worker = Worker(
             engine=engine,
             storage=storage,

@@ -8,6 +8,7 @@ from opentelemetry import trace
 from media.v1 import events_pb2
 from services.runtime import semconv, topology
 from services.runtime.bus import Bus, Delivery, Discard, RetryLater, held
+from services.transcode import memory
 from services.transcode.metadata_client import original_from_pb
 from services.transcode.planner import Planner, Uploaded
 from services.transcode.tasks import TaskRef
@@ -40,7 +41,9 @@ class Consumer:
         _parse(event, delivery)
         trace.get_current_span().set_attributes({semconv.MEDIA_ID: event.media_id, semconv.TASK_ID: event.task_id})
         ref = TaskRef(event.task_id, event.media_id, event.generation)
-        if (again_in := await self._worker.work(ref, delivery.keep, delivery.delivery_count)) is not None:
+        need_bytes = event.memory_bytes or memory.ORDINARY_BYTES
+        again_in = await self._worker.work(ref, need_bytes, delivery.keep, delivery.delivery_count)
+        if again_in is not None:
             raise RetryLater(again_in)
 
 

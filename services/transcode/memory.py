@@ -16,16 +16,16 @@ An estimate is what workers share memory out by. It is no limit: that stays far 
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from services.transcode.ladder import Codec
+from services.transcode.formats import Codec
 from services.transcode.source import ContainerFormat, SourceInfo, VideoStreamInfo
 from services.transcode.specs import AudioSpec, ChunkSpec, ImageSpec, PassThroughSpec, RenditionSpec, TaskSpec
 
 MIB: Final = 1 << 20
 
 ORDINARY_BYTES: Final = 512 * MIB
-"""What a task is taken to need until more is known: the whole ladder from a source of 1080p."""
+"""What a task is taken to need where its plan did not say: the whole ladder from a source of 1080p."""
 
 _BASE_BYTES: Final = 64 * MIB
 """Interpreter, libraries, and the blocks of the original that a child keeps."""
@@ -45,7 +45,6 @@ transparency 884 MB, PNG with it 694 MB, GIF 361 MB).
 """
 _QUARTERED: Final = ("420", "nv12", "p010")
 _DEEP: Final = ("10le", "10be", "12le", "12be", "14le", "16le", "16be")
-_FIELD: Final = "memory_bytes"
 
 
 def need_of(spec: TaskSpec, source: SourceInfo) -> int:
@@ -61,17 +60,6 @@ def need_of(spec: TaskSpec, source: SourceInfo) -> int:
             return _BASE_BYTES + _of_encoder(spec.rendition) + _of_decoder(source.video)
         case _:
             return 2 * _BASE_BYTES + _of_decoder(source.video)
-
-
-def with_need(spec: Mapping[str, Any], need_bytes: int) -> dict[str, Any]:
-    """The JSON form of a spec together with its need, which the engine does not read."""
-    return {**spec, _FIELD: need_bytes}
-
-
-def need_in(spec: Mapping[str, Any]) -> int:
-    """The need that goes with the JSON form of a spec; the ordinary one, where none does."""
-    need_bytes = spec.get(_FIELD)
-    return need_bytes if isinstance(need_bytes, int) and need_bytes > 0 else ORDINARY_BYTES
 
 
 def _of_image(source: SourceInfo) -> int:

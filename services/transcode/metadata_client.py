@@ -47,7 +47,11 @@ class MetadataClient:
             source_json=source_json,
             tasks=[
                 metadata_service_pb2.PlannedTask(
-                    label=task.label, lane=task.lane, spec_json=task.spec_json, cost_share=task.cost_share
+                    label=task.label,
+                    lane=task.lane,
+                    spec_json=task.spec_json,
+                    cost_share=task.cost_share,
+                    memory_bytes=task.memory_bytes,
                 )
                 for task in tasks
             ],

@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from services.runtime import semconv
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, NotFound, Stale, Unavailable
 from services.transcode import checksums, memory, originals, per_title, sampling, spans
+from services.transcode.admission import Admission, NoRoom
 from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
@@ -50,6 +51,8 @@ TRIES: Final = 3
 """Tries within one delivery after which a probe that keeps failing fails the media; likewise a verification. The
 broker's count of deliveries would not do: it also counts outages and restarts, which are nobody's fault."""
 _TRY_AGAIN_AFTER_S: Final = 0.25
+_ROOM_WITHIN: Final = timedelta(minutes=1)
+"""A video does without samples where memory for them is not free by then."""
 _BUSY: Final = timedelta(seconds=5)
 """Until a message for which there is no slot comes again: another process may have one then."""
 
@@ -78,12 +81,21 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTask:
-    """A task as it is recorded. `cost_share` is its part of the whole cost; all parts add up to 1."""
+    """A task as it is recorded.
+
+    Attributes:
+        label: as in its spec.
+        lane: of the work queue.
+        spec_json: the engine's specification.
+        cost_share: its part of the whole cost; all parts add up to 1.
+        memory_bytes: the most that its child is expected to hold.
+    """
 
     label: str
     lane: str
     spec_json: str
     cost_share: float
+    memory_bytes: int
 
 
 class Plans(Protocol):
@@ -140,6 +152,7 @@ class Planner:
         probe_slots: int,
         verification_slots: int,
         fleet: Fleet,
+        admission: Admission,
         output: Output = DEFAULT_OUTPUT,
         per_title: bool = False,
         patience: Patience = PATIENT,
@@ -156,6 +169,7 @@ class Planner:
             verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
                 of their own, they keep no image waiting.
             fleet: who will encode.
+            admission: the memory of this process, for encodes of samples.
             output: what originals shall become.
             per_title: whether to leave out steps that a video does not need.
             patience: how long storage may be away before a probe gives up.
@@ -168,9 +182,10 @@ class Planner:
         self._fleet = fleet
         self._output = output
         self._per_title = per_title
+        self._admission = admission
         self._patience = patience
         self._probes = asyncio.Semaphore(probe_slots)
-        # One at a time: each takes seconds, and the memory of an encode, while probes of others go on.
+        # One at a time: each takes seconds of a core, while probes of others go on.
         self._sampling = asyncio.Semaphore(1)
         self._verifications = asyncio.Semaphore(verification_slots)
         self._in_hand: set[tuple[str, int]] = set()
@@ -274,11 +289,13 @@ class Planner:
         samples = per_title.samples(plan(source, output=Output(ladder, pass_through=False), fleet=Fleet(1)))
         if not samples:
             return ladder
+        need_bytes = max(memory.need_of(sample, source) for sample in samples)
         async with self._sampling, self._opened(uploaded) as original:
             with spans.TRACER.start_as_current_span("sample", attributes=_attributes(uploaded)) as span:
                 try:
-                    needs_bps = await sampling.needs_bps(self._engine, samples, original, self._limits)
-                except (RejectedSource, EngineFailed) as error:
+                    async with self._admission.admitted(need_bytes, within=_ROOM_WITHIN):
+                        needs_bps = await sampling.needs_bps(self._engine, samples, original, self._limits)
+                except (RejectedSource, EngineFailed, NoRoom) as error:
                     _log.warning("sampling_failed", media_id=uploaded.media_id, error=str(error))
                     return ladder
                 needs_bps = {**needs_bps, **self._passed_bps(source)}
@@ -317,13 +334,9 @@ def _attributes(uploaded: Uploaded) -> dict[str, str | int]:
 
 def _recorded(source: SourceInfo, specs: Sequence[TaskSpec]) -> tuple[PlannedTask, ...]:
     return tuple(
-        PlannedTask(spec.label, lane_of(spec), _json(_spec_json(spec, source)), share)
+        PlannedTask(spec.label, lane_of(spec), _json(spec_to_json(spec)), share, memory.need_of(spec, source))
         for spec, share in zip(specs, cost_shares(specs), strict=True)
     )
-
-
-def _spec_json(spec: TaskSpec, source: SourceInfo) -> dict[str, Any]:
-    return memory.with_need(spec_to_json(spec), memory.need_of(spec, source))
 
 
 def lane_of(spec: TaskSpec) -> str:

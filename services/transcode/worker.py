@@ -4,16 +4,14 @@ Delivery is at least once and late copies abound, so the message is only a hint:
 number fences everything after it. The lease is renewed only while the work advances; a renewal that is refused ends the
 child at once. Whatever ends an attempt is recorded, so that the next one is queued by the database and not by luck.
 
-Memory is shared out before the claim, since a lease is not for waiting. What exactly a task needs is known after it: a
-task that needs more than is left is given back at once, unharmed, and waits for its share when its message comes again.
-Nor is a message for waiting long, since another process may have room: it is given back too, and waited for the longer,
-the more often it has come, so that a large task is not passed over for ever.
+Memory is shared out before the claim, since a lease is not for waiting. Nor is a message for waiting long, since
+another process may have room: it is given back, and waited for the longer, the more often it has come, so that a large
+task is not passed over for ever.
 """
 
 import asyncio
 import json
 import uuid
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,28 +23,27 @@ from opentelemetry import trace
 
 from services.runtime import semconv
 from services.runtime.errors import DeadlineExceeded, NotFound, Stale, Unavailable
-from services.transcode import memory, originals, spans
-from services.transcode.admission import Admission, NoRoom, Share
+from services.transcode import originals, spans
+from services.transcode.admission import Admission, NoRoom
 from services.transcode.artifacts import ArtifactFolder, ArtifactStore, folder_of
 from services.transcode.encoders import IN_SOFTWARE, Encoders
 from services.transcode.engine.errors import EngineFailed
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Outcome
 from services.transcode.engine_port import Engine
-from services.transcode.failures import NO_MEMORY_NOW, WORKER_STOPPING, verdict_on, wait_of
+from services.transcode.failures import WORKER_STOPPING, verdict_on, wait_of
 from services.transcode.language import bcp47
 from services.transcode.originals import RangeReader
 from services.transcode.patience import PATIENT, Patience
 from services.transcode.slots import Pulse, Slots
 from services.transcode.specs import AudioSpec, spec_from_json
-from services.transcode.tasks import Claimed, Failure, Held, Obsolete, Result, Task, TaskRef, Tasks
+from services.transcode.tasks import Claimed, Held, Obsolete, Result, Task, TaskRef, Tasks
 
 _BEATS: Final = 3
 """Two signs of life may be lost before a lease ends or the broker takes the message for abandoned."""
 _ANNOUNCE_EVERY_S: Final = 0.25
 _RECORD_AGAIN_AFTER_S: Final = 1.0
 _GIVE_BACK_WITHIN_S: Final = 2.0
-_LARGE_REMEMBERED: Final = 1_000
 
 _log = structlog.get_logger(__name__)
 
@@ -116,15 +113,15 @@ class Worker:
         self._announcer = announcer
         self._slots = slots
         self._admission = admission
-        self._large: OrderedDict[str, int] = OrderedDict()
         self._policy = policy
         self._encoders = encoders
 
-    async def work(self, ref: TaskRef, keep: Keep, deliveries: int = 1) -> timedelta | None:
+    async def work(self, ref: TaskRef, need_bytes: int, keep: Keep, deliveries: int = 1) -> timedelta | None:
         """Does what a message asks for, if it is still to be done.
 
         Args:
             ref: the task.
+            need_bytes: the memory that it is expected to take.
             keep: holds the message while the work advances.
             deliveries: how often the message has come, from 1.
 
@@ -135,18 +132,17 @@ class Worker:
         Raises:
             Unavailable, DeadlineExceeded: the task's state is out of reach; the message shall come again.
         """
-        need_bytes = self._large.get(ref.task_id, memory.ORDINARY_BYTES)
         ack_wait = self._policy.ack_wait
         try:
             async with self._admission.admitted(
                 need_bytes, on_wait=keep, every=ack_wait / _BEATS, within=ack_wait * deliveries
-            ) as share:
-                return await self._claimed(ref, share, keep)
+            ):
+                return await self._claimed(ref, keep)
         except NoRoom:
             _log.info("no_room_in_time", task_id=ref.task_id, media_id=ref.media_id, need_bytes=need_bytes)
             return timedelta(0)
 
-    async def _claimed(self, ref: TaskRef, share: Share, keep: Keep) -> timedelta | None:
+    async def _claimed(self, ref: TaskRef, keep: Keep) -> timedelta | None:
         log = _log.bind(task_id=ref.task_id, media_id=ref.media_id)
         try:
             claim = await self._tasks.claim(
@@ -163,22 +159,12 @@ class Worker:
                 return retry_after
             case Claimed():
                 try:
-                    if share.resized(need_bytes := memory.need_in(json.loads(claim.task.spec_json))):
-                        await self._attempt(claim, keep)
-                    else:
-                        log.info("task_larger_than_expected", need_bytes=need_bytes)
-                        self._remember(ref, need_bytes)
-                        await self._give_back(claim, NO_MEMORY_NOW)
+                    await self._attempt(claim, keep)
                 except asyncio.CancelledError:
                     log.info("task_given_back", attempt=claim.attempt)
-                    await self._give_back(claim, WORKER_STOPPING)
+                    await self._give_back(claim)
                     raise
                 return None
-
-    def _remember(self, ref: TaskRef, need_bytes: int) -> None:
-        self._large[ref.task_id] = need_bytes
-        if len(self._large) > _LARGE_REMEMBERED:
-            self._large.popitem(last=False)
 
     async def _attempt(self, claimed: Claimed, keep: Keep) -> None:
         task, attempt = claimed.task, claimed.attempt
@@ -308,13 +294,14 @@ class Worker:
         except Stale:
             span.add_event("attempt_overtaken")
 
-    async def _give_back(self, claimed: Claimed, why: Failure) -> None:
+    async def _give_back(self, claimed: Claimed) -> None:
         """Lets another worker begin now; if that cannot be said in time, it begins when the lease ends."""
+        ref = claimed.task.ref
         try:
             async with asyncio.timeout(_GIVE_BACK_WITHIN_S):
-                await self._tasks.fail(claimed.task.ref, claimed.attempt, why, permanent=False, release=True)
+                await self._tasks.fail(ref, claimed.attempt, WORKER_STOPPING, permanent=False, release=True)
         except Exception as error:
-            _log.warning("task_not_given_back", task_id=claimed.task.ref.task_id, error=str(error))
+            _log.warning("task_not_given_back", task_id=ref.task_id, error=str(error))
 
 
 def _encode_span(claimed: Claimed) -> AbstractContextManager[trace.Span]:

@@ -7,7 +7,7 @@ instance in the reconciler, it is that of the call which created the media.
 from typing import Final
 
 from media.v1 import events_pb2, media_pb2
-from services.metadata.records import Failure, Media, MediaType, Message, TaskId
+from services.metadata.records import Failure, Media, MediaType, Message, PlannedTask, Task, TaskId
 from services.runtime import telemetry
 
 TASK: Final = "task"
@@ -41,10 +41,15 @@ def planned(media: Media, task_count: int) -> Message:
     return _message(media, "media.planned", event.SerializeToString())
 
 
-def task_ready(media: Media, task_id: TaskId, lane: str) -> Message:
+def task_ready(media: Media, task_id: TaskId, task: PlannedTask | Task) -> Message:
     """A task may be claimed."""
-    event = events_pb2.TaskReady(task_id=str(task_id), media_id=str(media.media_id), generation=media.generation)
-    return _message(media, f"tasks.{lane}", event.SerializeToString(), kind=TASK, task_id=task_id)
+    event = events_pb2.TaskReady(
+        task_id=str(task_id),
+        media_id=str(media.media_id),
+        generation=media.generation,
+        memory_bytes=task.memory_bytes,
+    )
+    return _message(media, f"tasks.{task.lane}", event.SerializeToString(), kind=TASK, task_id=task_id)
 
 
 def encoded(media: Media) -> Message:

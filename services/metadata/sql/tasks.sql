@@ -4,8 +4,8 @@
 
 -- name: insert_task
 -- A task of a plan.
-INSERT INTO tasks (shard, task_id, media_id, generation, ordinal, label, lane, spec, cost_share)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+INSERT INTO tasks (shard, task_id, media_id, generation, ordinal, label, lane, spec, cost_share, memory_bytes)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: count_tasks
 -- How many tasks a generation has, and how many of them are not done.
@@ -22,7 +22,8 @@ ORDER BY ordinal;
 
 -- name: find_task
 -- One task of one media, with what is left of its lease by the database's clock.
-SELECT shard, task_id, media_id, generation, ordinal, label, lane, spec, cost_share, state, attempt, released, claim_id,
+SELECT shard, task_id, media_id, generation, ordinal, label, lane, spec, cost_share, memory_bytes, state, attempt,
+       released, claim_id,
        greatest(coalesce(lease_until - now(), interval '0'), interval '0') AS lease_left
 FROM tasks
 WHERE shard = $1 AND media_id = $2 AND task_id = $3

@@ -51,6 +51,7 @@ class TaskTable:
                     task.lane,
                     task.spec_json,
                     task.cost_share,
+                    task.memory_bytes,
                 )
                 for ordinal, (task_id, task) in enumerate(planned)
             ],
@@ -244,6 +245,7 @@ def _task(row: asyncpg.Record) -> Task:
         lane=row["lane"],
         spec_json=row["spec"],
         cost_share=row["cost_share"],
+        memory_bytes=row["memory_bytes"],
         state=TaskState(row["state"]),
         attempt=row["attempt"],
         released=row["released"],

@@ -27,6 +27,7 @@ TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 ETAG = "0123abcd-2"
 SIZE_BYTES = 25_000_000
 FAILURE = media_pb2.Failure(reason="broken", message="It broke.")
+MEMORY_BYTES = 6 << 30
 LADDER = ("1080p", "720p", "audio", "poster")
 
 
@@ -228,6 +229,7 @@ class Metadata:
                 lane="audio" if label == "audio" else "video",
                 spec_json=json.dumps({"label": label}),
                 cost_share=1 / len(labels),
+                memory_bytes=MEMORY_BYTES,
             )
             for label in labels
         ]

@@ -10,6 +10,7 @@ from media.v1 import metadata_service_pb2 as pb
 from services.runtime import errors, ids
 from tests.integration.metadata.calls import (
     LADDER,
+    MEMORY_BYTES,
     TRACE_ID,
     TRACEPARENT,
     Metadata,
@@ -77,6 +78,14 @@ async def test_messages_of_tasks_name_them(metadata: Metadata, user: str, sql: S
     ready = [events_pb2.TaskReady.FromString(row["body"]) for row in rows]
     assert {message.task_id for message in ready} == set(task_ids)
     assert {(message.media_id, message.generation) for message in ready} == {(media_id, 1)}
+    assert {message.memory_bytes for message in ready} == {MEMORY_BYTES}
+
+
+async def test_a_task_that_was_given_back_says_its_memory_again(metadata: Metadata, user: str, sql: Sql) -> None:
+    media_id, (task_id,) = await metadata.planned(user, ("720p",))
+    assert await metadata.fail_task(await metadata.claim(media_id, task_id), release=True)
+    body = await sql.fetchval("SELECT body FROM outbox WHERE task_id = $1", task_id)
+    assert events_pb2.TaskReady.FromString(body).memory_bytes == MEMORY_BYTES
 
 
 async def test_of_many_claims_at_once_one_is_granted(metadata: Metadata, user: str) -> None:

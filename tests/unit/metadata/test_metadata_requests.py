@@ -35,6 +35,7 @@ def culprit(error: pytest.ExceptionInfo[InvalidArgument]) -> str:
         ([planned(share=0.9)], "tasks.cost_share"),
         ([planned("a", share=-1), planned("b", share=2)], "tasks.cost_share"),
         ([planned(share=math.nan)], "tasks.cost_share"),
+        ([PlannedTask(label="a", lane="video", spec_json="{}", cost_share=1, memory_bytes=-1)], "tasks.memory_bytes"),
         ([planned(spec="nonsense")], "tasks.spec_json"),
         ([planned(spec="[]")], "tasks.spec_json"),
         ([planned(spec='{"a": NaN}')], "tasks.spec_json"),

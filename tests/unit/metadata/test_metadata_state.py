@@ -67,6 +67,7 @@ def task_in(
         lane="video",
         spec_json="{}",
         cost_share=1.0,
+        memory_bytes=0,
         state=task_state,
         attempt=attempt,
         released=released,

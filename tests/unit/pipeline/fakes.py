@@ -9,6 +9,8 @@ from datetime import timedelta
 from fractions import Fraction
 
 from services.runtime.errors import AlreadyExists, NotFound, Stale
+from services.transcode import memory
+from services.transcode.admission import Admission
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import (
     Artifact,
@@ -351,6 +353,7 @@ def planner(
     verification_slots: int = 2,
     per_title: bool = False,
     output: Output = DEFAULT_OUTPUT,
+    admission: Admission | None = None,
 ) -> Planner:
     """A planner among fakes."""
     return Planner(
@@ -362,6 +365,7 @@ def planner(
         probe_slots=2,
         verification_slots=verification_slots,
         fleet=FLEET,
+        admission=admission or Admission(4 * memory.ORDINARY_BYTES),
         per_title=per_title,
         output=output,
         patience=SHORT_PATIENCE,

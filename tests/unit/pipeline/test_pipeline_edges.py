@@ -20,9 +20,10 @@ from services.transcode.artifacts import folder_of
 from services.transcode.consumer import Consumer
 from services.transcode.encoders import IN_SOFTWARE
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.outcome import Artifact, ChunkOutcome, TrackPiece
+from services.transcode.engine.outcome import Artifact, ChunkOutcome, Outcome, TrackPiece
 from services.transcode.failures import WORKER_STOPPING
-from services.transcode.ladder import LADDER, ImageFormat, Packaging
+from services.transcode.formats import ImageFormat, Packaging
+from services.transcode.ladder import LADDER
 from services.transcode.language import bcp47
 from services.transcode.metadata_client import MetadataClient, result_to_pb
 from services.transcode.plan import Fleet
@@ -35,7 +36,8 @@ from services.transcode.specs import LoudnessTarget
 from services.transcode.tasks import Claimed, Held, Result, Stored
 from services.transcode.worker import Worker, WorkerPolicy
 from tests.unit.pipeline import fakes
-from tests.unit.pipeline.fakes import FakeAnnouncer, FakeEngine, FakePlans, FakeStorage, FakeTasks
+from tests.unit.pipeline.fakes import FakeAnnouncer, FakeEngine, FakePlans, FakeStorage, FakeTasks, Job
+from tests.unit.pipeline.rig import Rig
 
 
 def stored(*artifacts: Artifact) -> dict[str, Stored]:
@@ -119,12 +121,13 @@ async def _connected(servicer: _Metadata) -> AsyncIterator[MetadataClient]:
 
 async def test_plans_travel_with_what_the_bytes_are() -> None:
     servicer = _Metadata()  # type: ignore[abstract] # the other methods are not called
-    planned = PlannedTask("image", "image", "{}", 1.0)
+    planned = PlannedTask("image", "image", "{}", 1.0, 12_345)
     async with _connected(servicer) as client:
         await client.record(fakes.MEDIA_ID, 1, MediaKind.IMAGE, "{}", [planned])
         await client.record(fakes.MEDIA_ID, 1, MediaKind.VIDEO, "{}", [planned])
     assert [request.type for request in servicer.plans] == [media_pb2.MEDIA_TYPE_IMAGE, media_pb2.MEDIA_TYPE_VIDEO]
     assert [request.tasks[0].label for request in servicer.plans] == ["image", "image"]
+    assert servicer.plans[0].tasks[0].memory_bytes == 12_345
 
 
 @pytest.mark.parametrize(
@@ -307,6 +310,21 @@ async def test_messages_reach_the_use_cases() -> None:
     ready = events_pb2.TaskReady(task_id="task-1", media_id=fakes.MEDIA_ID, generation=1)
     await consumer.on_task(_delivery("tasks.image", ready.SerializeToString()))
     assert tasks.done is not None
+
+
+@pytest.mark.parametrize(("said_bytes", "need_bytes"), [(0, memory.ORDINARY_BYTES), (12_345, 12_345)])
+async def test_a_message_says_how_much_memory_its_task_takes(said_bytes: int, need_bytes: int) -> None:
+    rig, held = Rig(), list[int]()
+
+    async def looks(job: Job) -> Outcome:
+        held.append(rig.admission.held_bytes)
+        return await fakes.make_image(job)
+
+    rig.engine.behaviour = looks
+    ready = events_pb2.TaskReady(task_id="task-1", media_id=fakes.MEDIA_ID, generation=1, memory_bytes=said_bytes)
+    consumer = Consumer(fakes.planner(FakeEngine(), FakePlans()), rig.made())
+    await consumer.on_task(_delivery("tasks.image", ready.SerializeToString()))
+    assert held == [need_bytes]
 
 
 @pytest.mark.parametrize("claimed", media_pb2.MediaType.values())

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.runtime.errors import Unavailable
+from services.transcode import memory
+from services.transcode.admission import Admission
 from services.transcode.engine.errors import EngineCrashed
 from services.transcode.engine.outcome import ChunkOutcome, Outcome, TrackPiece
-from services.transcode.ladder import LADDER, Codec, ladder_of
+from services.transcode.formats import Codec
+from services.transcode.ladder import LADDER, ladder_of
 from services.transcode.per_title import samples, worthwhile
 from services.transcode.plan import Fleet, Output, plan
 from services.transcode.planner import Uploaded
@@ -127,6 +130,24 @@ async def test_without_samples_all_steps_are_planned(wished: bool) -> None:
     [(*_, tasks)] = plans.recorded
     assert engine.began == wished
     assert all(any(step.label in task.spec_json for task in tasks) for step in LADDER)
+
+
+async def test_samples_take_their_part_of_the_memory_or_are_done_without() -> None:
+    admission, held = Admission(memory.ORDINARY_BYTES), list[int]()
+    plans, engine = FakePlans(), FakeEngine(found=lasting(300))
+
+    async def looks(job: Job) -> Outcome:
+        held.append(admission.held_bytes)
+        return await needing({"1080p": 300_000, "720p": 180_000, "480p": 90_000})(job)
+
+    engine.behaviour = looks
+    await planner(engine, plans, per_title=True, admission=admission).plan_media(UPLOADED)
+    assert held == [memory.need_of(samples_of(lasting(300))[0], lasting(300))] * 3
+    assert admission.held_bytes == 0
+    admission.close()
+    await planner(engine, plans, per_title=True, admission=admission).plan_media(UPLOADED)
+    assert len(held) == 3
+    assert any("720p" in task.spec_json for task in plans.recorded[1][-1])
 
 
 async def test_an_outage_of_storage_while_sampling_is_waited_for() -> None:

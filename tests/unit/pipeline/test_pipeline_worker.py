@@ -1,7 +1,5 @@
 import asyncio
-import json
 import time
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -14,71 +12,22 @@ from services.runtime.errors import (
     Stale,
     Unavailable,
 )
-from services.transcode import memory
-from services.transcode.admission import Admission
 from services.transcode.encoders import IN_SOFTWARE, Encoders
-from services.transcode.engine.errors import EngineCrashed, EngineTimeout
-from services.transcode.engine.limits import Limits
+from services.transcode.engine.errors import EngineCrashed, EngineTimeout, EngineUnready
 from services.transcode.engine.outcome import Outcome
-from services.transcode.failures import NO_MEMORY_NOW, WORKER_STOPPING
-from services.transcode.ladder import Codec, ladder_of
+from services.transcode.failures import WORKER_STOPPING
+from services.transcode.formats import Codec
+from services.transcode.ladder import ladder_of
 from services.transcode.plan import Output, plan
-from services.transcode.slots import Slots
 from services.transcode.source import RejectedSource, RejectionReason
-from services.transcode.specs import ChunkSpec, spec_to_json
+from services.transcode.specs import ChunkSpec
 from services.transcode.tasks import Failure, TaskRef
-from services.transcode.worker import Worker, WorkerPolicy
 from tests.unit.pipeline import fakes
-from tests.unit.pipeline.fakes import FakeAnnouncer, FakeEngine, FakeStorage, FakeTasks, Job
+from tests.unit.pipeline.fakes import FakeEngine, FakeStorage, FakeTasks, Job
+from tests.unit.pipeline.rig import Rig
 
 FOLDER = "abc/media/1/token/image/a1"
 LONG = timedelta(minutes=1)
-
-
-@dataclass
-class Rig:
-    """A worker among fakes, with a lease short enough to wait for."""
-
-    engine: FakeEngine = field(default_factory=FakeEngine)
-    storage: FakeStorage = field(default_factory=FakeStorage)
-    tasks: FakeTasks = field(default_factory=FakeTasks)
-    announcer: FakeAnnouncer = field(default_factory=FakeAnnouncer)
-    slots: Slots = field(default_factory=lambda: Slots("worker-1", {"image": 1, "video": 1}))
-    lease: timedelta = timedelta(seconds=0.09)
-    ack_wait: timedelta = timedelta(seconds=30)
-    admission: Admission = field(default_factory=lambda: Admission(4 * memory.ORDINARY_BYTES))
-    encoders: Encoders = IN_SOFTWARE
-    kept: int = 0
-
-    async def keep(self) -> None:
-        self.kept += 1
-
-    async def work(self) -> timedelta | None:
-        return await self.made().work(self.tasks.task.ref, self.keep)
-
-    def made(self) -> Worker:
-        policy = WorkerPolicy(
-            lease=self.lease,
-            ack_wait=self.ack_wait,
-            limits={"image": Limits(), "video": Limits()},
-            originals_bucket="originals",
-            delivery_bucket="delivery",
-            patience=fakes.SHORT_PATIENCE,
-        )
-        return Worker(
-            engine=self.engine,
-            storage=self.storage,
-            tasks=self.tasks,
-            announcer=self.announcer,
-            slots=self.slots,
-            admission=self.admission,
-            policy=policy,
-            encoders=self.encoders,
-        )
-
-    @property
-    def delivered(self) -> dict[str, bytes]:
-        return {key: data for (bucket, key), data in self.storage.objects.items() if bucket == "delivery"}
 
 
 async def test_stores_artifacts_below_its_attempt_and_records_the_result() -> None:
@@ -179,6 +128,13 @@ async def test_a_task_for_an_encoder_that_is_not_here_goes_to_another_worker_and
             [("encoder_unavailable", False, True)] if refused else []
         )
         assert bool(rig.delivered) is not refused
+
+
+async def test_a_machine_that_is_not_fit_costs_no_attempt_either() -> None:
+    rig = Rig(engine=FakeEngine(fakes.raising(EngineUnready("all sessions are taken"))))
+    assert await rig.work() is None
+    assert [(failure.reason, *how) for failure, *how in rig.tasks.failures] == [("encoder_unavailable", False, True)]
+    assert rig.tasks.waits > [timedelta(seconds=5)]
 
 
 async def test_each_claim_has_a_name_of_its_own() -> None:
@@ -405,77 +361,11 @@ async def test_slots_show_what_is_in_hand() -> None:
     assert [work for _, work in rig.slots] == [None, None]
 
 
-def of_size(need_bytes: int) -> FakeTasks:
-    spec_json = json.dumps(memory.with_need(spec_to_json(fakes.IMAGE_SPEC), need_bytes))
-    return FakeTasks(replace(fakes.task(), spec_json=spec_json))
+async def test_stopping_while_a_failure_is_recorded_leaves_no_lease_either() -> None:
+    recording = asyncio.Event()
 
-
-async def test_a_task_waits_for_memory_with_its_message_in_hand_and_without_a_lease() -> None:
-    rig = Rig(admission=Admission(memory.ORDINARY_BYTES), ack_wait=timedelta(seconds=0.3))
-    async with rig.admission.admitted(1, on_wait=rig.keep, every=LONG, within=LONG):
-        working = asyncio.create_task(rig.work())
-        await asyncio.sleep(0.25)
-        assert rig.kept >= 2
-        assert rig.tasks.attempt == 0
-    await working
-    assert rig.tasks.done
-    assert rig.admission.held_bytes == 0
-
-
-async def test_a_task_holds_what_it_needs_and_no_more() -> None:
-    held: list[int] = []
-
-    async def look(job: fakes.Job) -> Outcome:
-        held.append(rig.admission.held_bytes)
-        return await fakes.make_image(job)
-
-    for need_bytes in (1_000, 3 * memory.ORDINARY_BYTES):
-        rig = Rig(engine=FakeEngine(look), tasks=of_size(need_bytes))
-        await rig.work()
-        assert held.pop() == need_bytes
-        assert rig.admission.held_bytes == 0
-
-
-async def test_a_task_larger_than_expected_is_given_back_unharmed_and_waits_when_it_comes_again() -> None:
-    rig = Rig(tasks=of_size(4 * memory.ORDINARY_BYTES))
-    worker, ref = rig.made(), rig.tasks.task.ref
-    async with rig.admission.admitted(1, on_wait=rig.keep, every=LONG, within=LONG):
-        assert await worker.work(ref, rig.keep) is None
-        assert rig.tasks.failures == [(NO_MEMORY_NOW, False, True)]
-        again = asyncio.create_task(worker.work(ref, rig.keep))
-        await asyncio.sleep(0.05)
-        assert rig.tasks.attempt == 1, "no second claim before there is room"
-    await again
-    assert rig.tasks.done
-    assert len(rig.tasks.failures) == 1
-    assert rig.admission.held_bytes == 0
-
-
-async def test_who_gets_no_memory_in_time_lets_others_have_the_message_and_waits_longer_when_it_comes_again() -> None:
-    rig = Rig(admission=Admission(memory.ORDINARY_BYTES), ack_wait=timedelta(seconds=0.05))
-    worker, ref, waited_s = rig.made(), rig.tasks.task.ref, list[float]()
-    async with rig.admission.admitted(1, on_wait=rig.keep, every=LONG, within=LONG):
-        for deliveries in (1, 4):
-            began_s = time.monotonic()
-            assert await worker.work(ref, rig.keep, deliveries) == timedelta(0)
-            waited_s.append(time.monotonic() - began_s)
-    assert 0.05 <= waited_s[0] < 0.2 <= waited_s[1]
-    assert rig.tasks.attempt == 0
-
-
-async def test_once_told_to_stop_a_worker_begins_nothing_that_waited() -> None:
-    rig = Rig(admission=Admission(memory.ORDINARY_BYTES))
-    worker, ref = rig.made(), rig.tasks.task.ref
-    async with rig.admission.admitted(1, on_wait=rig.keep, every=LONG, within=LONG):
-        waiting = [asyncio.create_task(worker.work(ref, rig.keep)) for _ in range(3)]
-        await asyncio.sleep(0.01)
-        rig.admission.close()
-    assert await asyncio.gather(*waiting) == [timedelta(0)] * 3
-    assert rig.tasks.attempt == 0
-
-
-async def test_stopping_while_a_task_is_given_back_leaves_no_lease_either() -> None:
-    giving_back = asyncio.Event()
+    async def fails(_job: Job) -> Outcome:
+        raise EngineCrashed("the child is gone")
 
     class SlowAtFirst(FakeTasks):
         async def fail(
@@ -488,16 +378,15 @@ async def test_stopping_while_a_task_is_given_back_leaves_no_lease_either() -> N
             release: bool,
             retry_after: timedelta = timedelta(0),
         ) -> None:
-            if not giving_back.is_set():
-                giving_back.set()
+            if not recording.is_set():
+                recording.set()
                 await asyncio.Event().wait()
             await super().fail(ref, attempt, failure, permanent=permanent, release=release, retry_after=retry_after)
 
-    rig = Rig(tasks=SlowAtFirst(of_size(4 * memory.ORDINARY_BYTES).task))
-    async with rig.admission.admitted(1, on_wait=rig.keep, every=LONG, within=LONG):
-        working = asyncio.create_task(rig.work())
-        await giving_back.wait()
-        working.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await working
+    rig = Rig(tasks=SlowAtFirst(), engine=FakeEngine(fails))
+    working = asyncio.create_task(rig.work())
+    await recording.wait()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
     assert rig.tasks.failures == [(WORKER_STOPPING, False, True)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transcode.admission import Admission, NoRoom, Share, beginning
+from services.transcode.admission import Admission, NoRoom, beginning
 
 BUDGET = 100
 OFTEN = timedelta(seconds=0.01)
@@ -38,14 +38,12 @@ def test_somebody_begins_where_nothing_runs_and_no_more_than_fit(budget: int, wa
 
 
 @asynccontextmanager
-async def share_of(
-    admission: Admission, need: int, *, within: timedelta = timedelta(minutes=1)
-) -> AsyncIterator[Share]:
+async def share_of(admission: Admission, need: int, *, within: timedelta = timedelta(minutes=1)) -> AsyncIterator[None]:
     async def wait() -> None:
         """Nobody needs to know."""
 
-    async with admission.admitted(need, on_wait=wait, every=OFTEN, within=within) as share:
-        yield share
+    async with admission.admitted(need, on_wait=wait, every=OFTEN, within=within):
+        yield
 
 
 async def test_a_large_task_is_not_overtaken_for_ever() -> None:
@@ -83,22 +81,6 @@ async def test_who_gives_up_waiting_lets_the_next_one_in() -> None:
         large.cancel()
         await asyncio.wait({small}, timeout=1)
         assert small.done()
-    assert admission.held_bytes == 0
-
-
-async def test_a_share_grows_where_there_is_room_and_nobody_waits() -> None:
-    admission = Admission(BUDGET)
-    async with share_of(admission, 10) as one, share_of(admission, 50):
-        assert one.resized(50)
-        assert not one.resized(51)
-        assert one.size_bytes == 50
-        waiting = asyncio.create_task(share_of(admission, 60).__aenter__())
-        await asyncio.sleep(0.02)
-        assert not one.resized(51)
-        assert one.resized(20), "less is always granted"
-        await asyncio.sleep(0.02)
-        waiting.cancel()
-        await asyncio.wait({waiting})
     assert admission.held_bytes == 0
 
 

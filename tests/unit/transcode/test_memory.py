@@ -1,7 +1,6 @@
 """Estimates are near to what was measured, rather above than below, and travel with the task."""
 
 import io
-import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +21,7 @@ from services.transcode.source import (
     SourceInfo,
     VideoStreamInfo,
 )
-from services.transcode.specs import ChunkSpec, PosterSpec, spec_from_json, spec_to_json
+from services.transcode.specs import ChunkSpec, PosterSpec
 from tests.unit.transcode import sources
 
 MIB = 1 << 20
@@ -72,15 +71,6 @@ def test_an_image_needs_what_its_pixels_need() -> None:
     assert large > 700 * MIB
     photo = replace(source, container=ContainerFormat.JPEG)
     assert 400 * MIB < memory.need_of(plan(photo)[0], photo) < large * 0.6
-
-
-def test_the_need_travels_with_the_spec_and_is_ordinary_without() -> None:
-    spec = plan(video(640, 360, "yuv420p"))[0]
-    data = json.loads(json.dumps(memory.with_need(spec_to_json(spec), 12_345)))
-    assert memory.need_in(data) == 12_345
-    assert spec_from_json(data) == spec
-    for nothing in ({}, {"memory_bytes": 0}, {"memory_bytes": "many"}):
-        assert memory.need_in({**spec_to_json(spec), **nothing}) == memory.ORDINARY_BYTES
 
 
 async def test_a_child_stays_below_its_estimate(sample: bytes) -> None:

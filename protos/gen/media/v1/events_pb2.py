@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from media.v1 import media_pb2 as media_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15media/v1/events.proto\x12\x08media.v1\x1a\x14media/v1/media.proto\"\xa8\x01\n\rMediaUploaded\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12!\n\x04type\x18\x04 \x01(\x0e\x32\x13.media.v1.MediaType\x12$\n\x08original\x18\x05 \x01(\x0b\x32\x12.media.v1.Original\x12\x17\n\x0f\x65xpected_sha256\x18\x06 \x01(\x0c\"Y\n\x0cMediaPlanned\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x12\n\ntask_count\x18\x04 \x01(\x05\"B\n\tTaskReady\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\"E\n\x0cMediaEncoded\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\"G\n\x0eMediaPublished\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\"h\n\x0bMediaFailed\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\"\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x11.media.v1.Failure\"z\n\x0cTaskProgress\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\r\n\x05label\x18\x04 \x01(\t\x12\x10\n\x08\x66raction\x18\x05 \x01(\x01\x12\x12\n\ncost_share\x18\x06 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15media/v1/events.proto\x12\x08media.v1\x1a\x14media/v1/media.proto\"\xa8\x01\n\rMediaUploaded\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12!\n\x04type\x18\x04 \x01(\x0e\x32\x13.media.v1.MediaType\x12$\n\x08original\x18\x05 \x01(\x0b\x32\x12.media.v1.Original\x12\x17\n\x0f\x65xpected_sha256\x18\x06 \x01(\x0c\"Y\n\x0cMediaPlanned\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x12\n\ntask_count\x18\x04 \x01(\x05\"X\n\tTaskReady\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\"E\n\x0cMediaEncoded\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\"G\n\x0eMediaPublished\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\"h\n\x0bMediaFailed\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\"\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x11.media.v1.Failure\"z\n\x0cTaskProgress\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\r\n\x05label\x18\x04 \x01(\t\x12\x10\n\x08\x66raction\x18\x05 \x01(\x01\x12\x12\n\ncost_share\x18\x06 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,13 +37,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEDIAPLANNED']._serialized_start=228
   _globals['_MEDIAPLANNED']._serialized_end=317
   _globals['_TASKREADY']._serialized_start=319
-  _globals['_TASKREADY']._serialized_end=385
-  _globals['_MEDIAENCODED']._serialized_start=387
-  _globals['_MEDIAENCODED']._serialized_end=456
-  _globals['_MEDIAPUBLISHED']._serialized_start=458
-  _globals['_MEDIAPUBLISHED']._serialized_end=529
-  _globals['_MEDIAFAILED']._serialized_start=531
-  _globals['_MEDIAFAILED']._serialized_end=635
-  _globals['_TASKPROGRESS']._serialized_start=637
-  _globals['_TASKPROGRESS']._serialized_end=759
+  _globals['_TASKREADY']._serialized_end=407
+  _globals['_MEDIAENCODED']._serialized_start=409
+  _globals['_MEDIAENCODED']._serialized_end=478
+  _globals['_MEDIAPUBLISHED']._serialized_start=480
+  _globals['_MEDIAPUBLISHED']._serialized_end=551
+  _globals['_MEDIAFAILED']._serialized_start=553
+  _globals['_MEDIAFAILED']._serialized_end=657
+  _globals['_TASKPROGRESS']._serialized_start=659
+  _globals['_TASKPROGRESS']._serialized_end=781
 # @@protoc_insertion_point(module_scope)

@@ -108,22 +108,26 @@ class TaskReady(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     media_id: _builtins.str
     """Its media."""
     generation: _builtins.int
     """Its generation."""
+    memory_bytes: _builtins.int
+    """As its plan says: the most memory that it is expected to take, in bytes; 0 where that is unknown."""
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         media_id: _builtins.str = ...,
         generation: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "media_id", b"media_id", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "media_id", b"media_id", "memory_bytes", b"memory_bytes", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1164,6 +1164,7 @@ class PlannedTask(_message.Message):
     LANE_FIELD_NUMBER: _builtins.int
     SPEC_JSON_FIELD_NUMBER: _builtins.int
     COST_SHARE_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """What it makes; unique within the plan."""
     lane: _builtins.str
@@ -1172,6 +1173,8 @@ class PlannedTask(_message.Message):
     """The engine's specification as JSON."""
     cost_share: _builtins.float
     """Its part of the whole cost, 0 to 1."""
+    memory_bytes: _builtins.int
+    """The most memory that it is expected to take, in bytes; 0 where that is unknown. Workers learn it with `TaskReady`."""
     def __init__(
         self,
         *,
@@ -1179,10 +1182,11 @@ class PlannedTask(_message.Message):
         lane: _builtins.str = ...,
         spec_json: _builtins.str = ...,
         cost_share: _builtins.float = ...,
+        memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_share", b"cost_share", "label", b"label", "lane", b"lane", "spec_json", b"spec_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_share", b"cost_share", "label", b"label", "lane", b"lane", "memory_bytes", b"memory_bytes", "spec_json", b"spec_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
