@@ -21,9 +21,9 @@ from bench.report import Result, publish
 from bench.transcoding import footage, seam, verdicts
 from bench.transcoding.footage import Footage
 from bench.transcoding.turns import measured
-from bench.transcoding.ways import NAMES, ONE_CHUNK, OURS, PASSED, RAW, ways
+from bench.transcoding.ways import NAMES, ONE_CHUNK, ONE_WORKER, OURS, PASSED, RAW, ways
 
-_MAIN_FOOTAGE_ONLY = {ONE_CHUNK, RAW}
+_MAIN_FOOTAGE_ONLY = {ONE_WORKER, ONE_CHUNK, RAW}
 """What chunks and the pipeline cost does not need to be known twice, at more than a minute each time."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import av
 import uvloop
+from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 
 from services.transcode.engine import run
@@ -32,8 +33,6 @@ REPORT = "children.json"
 """What is written beside the renditions: the children."""
 
 _VIDEO = (ChunkSpec, PassThroughSpec)
-
-_GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER, as fragmented MP4 needs it
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class _File:
 def planned(source: Path) -> Planned:
     """What the plan says of a source."""
     info = asyncio.run(run.probe(_File(source), Limits()))
-    chunks = _chunks(info, slots=1)
+    chunks = _chunks(info)
     timeline = chunks[0].timeline
     assert info.video is not None
     return Planned(
@@ -132,10 +131,10 @@ def planned(source: Path) -> Planned:
 
 
 def command(
-    source: Path, folder: Path, *, slots: int, one_chunk: bool = False, pass_through: bool = False
+    source: Path, folder: Path, *, slots: int, fleet: int, one_chunk: bool = False, pass_through: bool = False
 ) -> Sequence[str]:
-    """The command line of our program."""
-    options = ["--slots", str(slots)]
+    """The command line of our program: so many tasks at once, by a plan for a fleet of so many."""
+    options = ["--slots", str(slots), "--fleet", str(fleet)]
     options += ["--one-chunk"] if one_chunk else []
     options += ["--pass-through"] if pass_through else []
     return [sys.executable, "-m", "bench.transcoding.seam", str(source), str(folder), *options]
@@ -153,7 +152,7 @@ def open_encoder(step: Step, frame_rate: Fraction) -> VideoCodecContext:
     encoder.time_base, encoder.framerate = 1 / frame_rate, frame_rate
     encoder.sample_aspect_ratio = Fraction(1)
     encoder.thread_count = 1
-    encoder.flags |= _GLOBAL_HEADER
+    encoder.flags |= Flags.global_header  # as fragmented MP4 needs it
     encoder.options = dict(step.x264_options)
     encoder.open()
     return encoder
@@ -164,10 +163,12 @@ def cascade(steps: Sequence[Step]) -> Cascade:
     return Cascade([(step.width_px, step.height_px) for step in steps])
 
 
-async def _transcode(source: Path, folder: Path, *, slots: int, one_chunk: bool, pass_through: bool) -> list[Child]:
+async def _transcode(
+    source: Path, folder: Path, *, slots: int, fleet: int, one_chunk: bool, pass_through: bool
+) -> list[Child]:
     file, limits = _File(source), Limits()
     info = await run.probe(file, limits)
-    specs = _tasks(info, slots, one_chunk=one_chunk, pass_through=pass_through)
+    specs = _tasks(info, fleet, one_chunk=one_chunk, pass_through=pass_through)
     free = asyncio.Semaphore(slots)
     ended: list[Child] = []
 
@@ -210,8 +211,8 @@ def _child(spec: TaskSpec, stages: Mapping[str, Stage]) -> Child:
     )
 
 
-def _tasks(info: SourceInfo, slots: int, *, one_chunk: bool, pass_through: bool) -> list[TaskSpec]:
-    specs = plan(info, output=Output(pass_through=pass_through), fleet=Fleet(video_slots=slots))
+def _tasks(info: SourceInfo, fleet: int, *, one_chunk: bool, pass_through: bool) -> list[TaskSpec]:
+    specs = plan(info, output=Output(pass_through=pass_through), fleet=Fleet(video_slots=fleet))
     wanted: list[TaskSpec] = [spec for spec in specs if not isinstance(spec, PosterSpec)]
     if not one_chunk:
         return wanted
@@ -219,8 +220,8 @@ def _tasks(info: SourceInfo, slots: int, *, one_chunk: bool, pass_through: bool)
     return [_joined([spec for spec in wanted if isinstance(spec, ChunkSpec)]), *others]
 
 
-def _chunks(info: SourceInfo, slots: int) -> list[ChunkSpec]:
-    specs = plan(info, output=Output(pass_through=False), fleet=Fleet(video_slots=slots))
+def _chunks(info: SourceInfo) -> list[ChunkSpec]:
+    specs = plan(info, output=Output(pass_through=False), fleet=Fleet(video_slots=1))
     return [spec for spec in specs if isinstance(spec, ChunkSpec)]
 
 
@@ -250,6 +251,7 @@ def main() -> int:
     parser.add_argument("source", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--slots", type=int, required=True, help="tasks at once")
+    parser.add_argument("--fleet", type=int, required=True, help="how many tasks at once the plan is for")
     parser.add_argument("--one-chunk", action="store_true", help="the whole video in one task")
     parser.add_argument("--pass-through", action="store_true", help="publish the source's packets where they fit")
     options = parser.parse_args()
@@ -259,6 +261,7 @@ def main() -> int:
                 options.source,
                 options.folder,
                 slots=options.slots,
+                fleet=options.fleet,
                 one_chunk=options.one_chunk,
                 pass_through=options.pass_through,
             )

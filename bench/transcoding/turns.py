@@ -14,7 +14,7 @@ from bench.transcoding.footage import Footage
 from bench.transcoding.quality import Quality
 from bench.transcoding.seam import Child, Planned
 from bench.transcoding.tracks import Track
-from bench.transcoding.ways import ONE_CHUNK, OURS, RAW, Way
+from bench.transcoding.ways import ONE_CHUNK, ONE_WORKER, OURS, RAW, Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,9 @@ class Findings:
 
 def measured(footage: Footage, planned: Planned, ways: Sequence[Way], rounds: int) -> Findings:
     """All ways in turns, every other round the other way round; then the quality of what each made last."""
-    found = Findings(footage, planned, {way.key: [] for way in ways}, {key: [] for key in (OURS, ONE_CHUNK)})
+    found = Findings(
+        footage, planned, {way.key: [] for way in ways}, {key: [] for key in (OURS, ONE_WORKER, ONE_CHUNK)}
+    )
     for turn in range(rounds):
         for way in ways if turn % 2 == 0 else reversed(ways):
             ended = _run(footage, way)

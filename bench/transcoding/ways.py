@@ -10,7 +10,7 @@ from bench.transcoding.seam import Planned
 from bench.transcoding.tracks import Track
 
 WORKERS = 2
-"""Tasks of ours at once."""
+"""Tasks of ours at once, and what our plans count on, however many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Way:
 
 
 OURS, EXPERT, BORROWING, FOUR = "ours", "ffmpeg", "ffmpeg-borrowing", "ffmpeg-four"
-SHAKA, SHAKA_EDITED, ONE_CHUNK, RAW = "shaka", "shaka-edited", "one-chunk", "x264"
+SHAKA, SHAKA_EDITED = "shaka", "shaka-edited"
+ONE_WORKER, ONE_CHUNK, RAW = "one-worker", "one-chunk", "x264"
 PASSED = "pass-through"
 
 NAMES: Mapping[str, str] = {
@@ -41,7 +42,8 @@ NAMES: Mapping[str, str] = {
     FOUR: "ffmpeg, four processes",
     SHAKA: "Shaka Streamer",
     SHAKA_EDITED: "Shaka Streamer, our preset",
-    ONE_CHUNK: "ours, one chunk, 1 worker",
+    ONE_WORKER: "ours, 1 worker",
+    ONE_CHUNK: "ours, 1 worker, one chunk",
     RAW: "x264 alone, 1 thread",
     PASSED: f"ours, {WORKERS} workers, passing through",
 }
@@ -56,6 +58,7 @@ def ways(source: Path, planned: Planned, keys: Sequence[str]) -> list[Way]:
         FOUR: lambda folder: together.command(expert.process_a_step(source, folder, planned, expert.own_settings)),
         SHAKA: lambda folder: shaka.as_it_comes(source, folder, planned),
         SHAKA_EDITED: lambda folder: shaka.at_our_settings(source, folder, planned),
+        ONE_WORKER: partial(_ours, source, slots=1),
         ONE_CHUNK: partial(_ours, source, slots=1, one_chunk=True),
         RAW: partial(raw.command, source),
         PASSED: partial(_ours, source, slots=WORKERS, pass_through=True),
@@ -66,7 +69,7 @@ def ways(source: Path, planned: Planned, keys: Sequence[str]) -> list[Way]:
 def _ours(
     source: Path, folder: Path, *, slots: int, one_chunk: bool = False, pass_through: bool = False
 ) -> Sequence[str]:
-    return seam.command(source, folder, slots=slots, one_chunk=one_chunk, pass_through=pass_through)
+    return seam.command(source, folder, slots=slots, fleet=WORKERS, one_chunk=one_chunk, pass_through=pass_through)
 
 
 def _shaka_tracks(folder: Path) -> Mapping[str, Track]:
@@ -80,6 +83,7 @@ _READERS: Mapping[str, Callable[[Path], Mapping[str, Track]] | None] = {
     FOUR: tracks.in_folders,
     SHAKA: _shaka_tracks,
     SHAKA_EDITED: _shaka_tracks,
+    ONE_WORKER: None,
     ONE_CHUNK: tracks.without_playlists,
     RAW: None,
     PASSED: tracks.without_playlists,
