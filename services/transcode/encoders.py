@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from services.transcode.ladder import SOFTWARE, Codec
+from services.transcode.formats import SOFTWARE, Codec
 from services.transcode.specs import ChunkSpec, TaskSpec
 
 

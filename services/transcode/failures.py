@@ -7,7 +7,7 @@ from typing import Final
 
 from services.runtime.errors import DeadlineExceeded, Unavailable
 from services.transcode.encoders import EncoderMissing
-from services.transcode.engine.errors import EngineFailed, EngineTimeout
+from services.transcode.engine.errors import EngineFailed, EngineTimeout, EngineUnready
 from services.transcode.originals import OriginalChanged, OriginalMissing
 from services.transcode.source import RejectedSource
 from services.transcode.tasks import Failure
@@ -35,13 +35,11 @@ ORIGINAL_MISSING = Failure("original_missing", "The uploaded file is no longer i
 ORIGINAL_CHANGED = Failure("original_changed", "The uploaded file was overwritten afterwards. Upload it again.")
 WORKER_STOPPING = Failure("worker_stopping", "The worker was told to stop.")
 
-NO_MEMORY_NOW = Failure("no_memory_now", "The worker has too little memory left at the moment.")
-
 _TIMED_OUT = Failure("engine_timeout", "Processing this file took too long.")
 _CRASHED = Failure("engine_crashed", "Processing this file failed unexpectedly.")
 _NO_STORAGE = Failure("storage_unavailable", "Storage did not answer in time.")
 _NO_ENCODER = Failure(
-    "encoder_unavailable", "No worker with the encoder that was chosen for this file was found in time."
+    "encoder_unavailable", "No worker had the encoder that was chosen for this file, and had it free, in time."
 )
 _DEFECT = Failure("internal", "Processing this file failed for an internal reason.")
 
@@ -55,6 +53,8 @@ def verdict_on(error: Exception) -> Verdict:
             return Verdict(ORIGINAL_CHANGED, permanent=True)
         case OriginalMissing():
             return Verdict(ORIGINAL_MISSING, permanent=False)
+        case EngineUnready():
+            return Verdict(_NO_ENCODER, permanent=False, release=True)
         case EngineTimeout():
             return Verdict(_TIMED_OUT, permanent=False)
         case EngineFailed():

@@ -12,7 +12,7 @@ from itertools import accumulate, takewhile
 from typing import Final
 
 from services.transcode.ladder import GOP_S, GOPS_PER_SEGMENT
-from services.transcode.source import ColourInfo, H264Info, VideoStreamInfo
+from services.transcode.source import UNTAGGED_BT709_HEIGHT_PX, ColourInfo, H264Info, VideoStreamInfo
 
 SEGMENT_S: Final = GOP_S * GOPS_PER_SEGMENT
 _SHORTEST_SEGMENT_S, _LONGEST_SEGMENT_S = 2, 6
@@ -30,8 +30,6 @@ _MOST_GOP_FRAMES: Final = 1_000
 """More than any segment has."""
 
 _BT709, _UNSPECIFIED = 1, 2
-_HD_HEIGHT_PX: Final = 720
-"""Players take untagged video for BT.709 from here on, and so does the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,5 +110,5 @@ def grid_for(
 
 
 def _is_bt709(colour: ColourInfo, height_px: int) -> bool:
-    known = {_BT709, _UNSPECIFIED} if height_px >= _HD_HEIGHT_PX else {_BT709}
+    known = {_BT709, _UNSPECIFIED} if height_px >= UNTAGGED_BT709_HEIGHT_PX else {_BT709}
     return {colour.primaries, colour.transfer, colour.matrix} <= known and colour.full_range is not True

@@ -11,7 +11,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
-from services.transcode.ladder import Codec, Step
+from services.transcode.formats import Codec
+from services.transcode.ladder import Step
 from services.transcode.specs import ChunkSpec, RenditionSpec, TaskSpec
 
 _SHORTEST_S: Final = 120

@@ -11,6 +11,7 @@ from fractions import Fraction
 from itertools import groupby, pairwise
 
 from services.transcode.cutting import ROUNDS, chunk_borders, chunk_count, frame_cost, shared_out
+from services.transcode.formats import Codec, ImageFormat, Packaging
 from services.transcode.ladder import (
     AUDIO_BITRATE_PER_CHANNEL_BPS,
     AUDIO_MAX_CHANNELS,
@@ -23,9 +24,6 @@ from services.transcode.ladder import (
     IMAGE_SIZES_PX,
     LADDER,
     MAX_FRAME_RATE,
-    Codec,
-    ImageFormat,
-    Packaging,
     Step,
     fitting_steps,
 )

@@ -12,7 +12,8 @@ from services.runtime.topology import LANES
 from services.transcode import machine
 from services.transcode.encoders import Encoders, Hardware
 from services.transcode.engine.limits import Limits
-from services.transcode.ladder import IMAGE_FORMATS, Codec, ImageFormat, Packaging, ladder_of
+from services.transcode.formats import Codec, ImageFormat, Packaging
+from services.transcode.ladder import IMAGE_FORMATS, ladder_of
 from services.transcode.plan import Fleet, Output
 from services.transcode.specs import LoudnessTarget
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from fractions import Fraction
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -115,6 +115,10 @@ class RejectedSource(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason.value}: {self.message}"
+
+
+UNTAGGED_BT709_HEIGHT_PX: Final = 720
+"""Players take untagged video for BT.709 from this height on, and for BT.601 below; so do we."""
 
 
 @dataclass(frozen=True, slots=True)

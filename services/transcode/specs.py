@@ -10,7 +10,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
-from services.transcode.ladder import SOFTWARE, Codec, ImageFormat, Packaging
+from services.transcode.formats import SOFTWARE, Codec, ImageFormat, Packaging
 from services.transcode.source import from_jsonable, to_jsonable
 
 

@@ -17,7 +17,8 @@ from services.manifest.playlists import render
 from services.manifest.publication import MediaKind, Publication
 from services.metadata.joining import joined
 from services.transcode.engine.run import probe
-from services.transcode.ladder import SOFTWARE, Codec, Packaging, Step
+from services.transcode.formats import SOFTWARE, Codec, Packaging
+from services.transcode.ladder import Step
 from services.transcode.metadata_client import result_to_pb
 from services.transcode.plan import Fleet, Output, plan
 from services.transcode.specs import AudioSpec, ChunkSpec

@@ -17,10 +17,10 @@ from typing import IO, Any
 
 from services.transcode.engine import sandbox
 from services.transcode.engine.channel import Channel
-from services.transcode.engine.images.image import encode_image
+from services.transcode.engine.images.renditions import encode_image
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Outcome, outcome_to_json
-from services.transcode.engine.reading.probing import probe_file
+from services.transcode.engine.probing import probe_file
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.sound.audio import encode_audio
 from services.transcode.engine.video.chunk import encode_chunk
@@ -64,8 +64,11 @@ def serve(socket_fd: int, parent_pid: int) -> None:
     job = channel.receive().head
     limits = from_jsonable(Limits, job["limits"])
     spec = spec_from_json(job["spec"]) if job["job"] == "execute" else None
-    # Of the job, not of the original: nothing is read from that before the sandbox is shut.
-    opened = opened_ahead(spec, limits.threads) if spec else {}
+    try:
+        # Of the job, not of the original: nothing is read from that before the sandbox is shut.
+        opened = opened_ahead(spec, limits.threads) if spec else {}
+    except Exception as error:  # libav's, and whatever a driver makes of it
+        return channel.send(FrameType.FAILED, _failure("the child could not get ready", error))
     with Path("/proc/self/status").open("rb", buffering=0) as own_status:
         states = sandbox.enter(limits.address_space_bytes, limits.wall_clock_s * limits.threads)
         channel.send(FrameType.HELLO, {"sandbox": states})
@@ -89,11 +92,15 @@ def _answer(
         message = f"the child needs more than {limits.address_space_bytes:,} bytes"
         channel.send(FrameType.FAILED, {"message": message, "detail": ""})
     except Exception as error:
-        detail = "".join(traceback.format_exception(error))[-_DETAIL_CHARACTERS:]
-        channel.send(FrameType.FAILED, {"message": f"the child failed: {error!r}"[:500], "detail": detail})
+        channel.send(FrameType.FAILED, _failure("the child failed", error))
     else:
         channel.stage("child", began_unix_ns, _usage(own_status))
         channel.send(FrameType.RESULT, answer)
+
+
+def _failure(what: str, error: Exception) -> dict[str, str]:
+    detail = "".join(traceback.format_exception(error))[-_DETAIL_CHARACTERS:]
+    return {"message": f"{what}: {error!r}"[:500], "detail": detail}
 
 
 def _probe(file: RemoteFile, limits: Limits, channel: Channel) -> dict[str, Any]:

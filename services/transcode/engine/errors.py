@@ -2,7 +2,8 @@
 
 EngineFailed
 ├── EngineCrashed   the child died, or gave up for a reason that is not the original's
-└── EngineTimeout   the child was killed: too long, or no progress
+├── EngineTimeout   the child was killed: too long, or no progress
+└── EngineUnready   the child gave up before it met the original: this machine is not fit for the job now
 
 The permanent failure is `services.transcode.source.RejectedSource`. Errors of the caller's `ByteSource` and
 sink pass through `probe` and `execute` unchanged.
@@ -27,3 +28,10 @@ class EngineCrashed(EngineFailed):
 
 class EngineTimeout(EngineFailed):
     """The child was killed by the wall clock or because it stalled."""
+
+
+class EngineUnready(EngineFailed):
+    """The child could not get ready, for instance since all sessions of an encoder in hardware are taken.
+
+    Nothing of the original was read: neither it nor its task is to blame.
+    """

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.transcode.engine.children import Child, forked
-from services.transcode.engine.errors import EngineCrashed, EngineTimeout
+from services.transcode.engine.errors import EngineCrashed, EngineTimeout, EngineUnready
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Outcome, Stage, outcome_from_json
 from services.transcode.engine.wire import Frame, FrameType, WireError
 from services.transcode.engine_port import ByteSource
-from services.transcode.ladder import ImageFormat
+from services.transcode.formats import ImageFormat
 from services.transcode.source import (
     RejectedSource,
     RejectionReason,
@@ -116,6 +116,7 @@ async def execute(
         RejectedSource: the original can never be processed.
         EngineCrashed: the child died; perhaps another attempt fares better.
         EngineTimeout: the child was killed.
+        EngineUnready: this machine cannot do it now.
     """
     job = {"job": "execute", "spec": spec_to_json(spec)}
     answer = await _run(job, source, limits, _Caller(sink, on_progress, on_stage))
@@ -142,7 +143,7 @@ async def _run(job: Mapping[str, Any], source: ByteSource, limits: Limits, calle
 
 async def _serve(child: Child, source: ByteSource, caller: _Caller) -> Mapping[str, Any]:
     """Answers the child frame by frame until it has an answer of its own, which is returned."""
-    progress = 0.0
+    progress, is_ready = 0.0, False
     while True:
         frame = await child.receive()
         match frame.type:
@@ -162,6 +163,7 @@ async def _serve(child: Child, source: ByteSource, caller: _Caller) -> Mapping[s
                 caller.on_progress(progress)
             case FrameType.HELLO | FrameType.STAGE:
                 child.progressed()
+                is_ready = True
                 with _parsing():
                     stage = _started(child, frame.head) if frame.type is FrameType.HELLO else _stage(frame)
                 caller.on_stage(stage)
@@ -169,7 +171,7 @@ async def _serve(child: Child, source: ByteSource, caller: _Caller) -> Mapping[s
                 return frame.head
             case FrameType.REJECTED | FrameType.FAILED:
                 with _parsing():
-                    failure = _failure(frame)
+                    failure = _failure(frame, is_ready=is_ready)
                 raise failure
             case FrameType.JOB | FrameType.DATA:
                 raise WireError(f"a child never sends {frame.type.name}")
@@ -184,10 +186,10 @@ def _parsing() -> Iterator[None]:
         raise WireError(repr(error)) from error
 
 
-def _failure(frame: Frame) -> Exception:
+def _failure(frame: Frame, *, is_ready: bool) -> Exception:
     if frame.type is FrameType.REJECTED:
         return RejectedSource(RejectionReason(frame.head["reason"]), str(frame.head["message"]))
-    return EngineCrashed(str(frame.head["message"]), str(frame.head["detail"]))
+    return (EngineCrashed if is_ready else EngineUnready)(str(frame.head["message"]), str(frame.head["detail"]))
 
 
 def _stage(frame: Frame) -> Stage:

@@ -20,7 +20,8 @@ from services.runtime import bitrate
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, ChunkOutcome, ImagesOutcome, Outcome, Stage, TrackOutcome
 from services.transcode.engine.run import execute, probe
-from services.transcode.ladder import LADDER, Packaging, Step
+from services.transcode.formats import Packaging
+from services.transcode.ladder import LADDER, Step
 from services.transcode.plan import Fleet, Output, plan
 from services.transcode.source import SourceInfo
 from services.transcode.specs import AudioSpec, ChunkSpec, PassThroughSpec, TaskSpec

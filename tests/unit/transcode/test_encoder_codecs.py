@@ -16,7 +16,7 @@ from services.transcode.engine.codecs import av1
 from services.transcode.engine.codecs.annexb import nal_units
 from services.transcode.engine.video.encoder import VideoEncoder
 from services.transcode.engine.video.encoder_settings import settings_for
-from services.transcode.ladder import Codec
+from services.transcode.formats import Codec
 from services.transcode.specs import RenditionSpec, Timeline
 
 ENCODERS = {Codec.H264: "libx264", Codec.HEVC: "libx265", Codec.AV1: "libsvtav1"}

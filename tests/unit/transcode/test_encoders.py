@@ -1,17 +1,20 @@
 """Which encoders a process has: by a registry that is made up, since no hardware is at hand; and the way to it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from services.transcode.encoders import IN_SOFTWARE, PREFERENCES, EncoderMissing, Hardware, resolved
+from services.transcode.engine.errors import EngineUnready
 from services.transcode.engine.reading.remote_file import RemoteFile
-from services.transcode.engine.run import probe
+from services.transcode.engine.run import execute, probe
 from services.transcode.engine.video import availability
 from services.transcode.engine.video.chunk import encode_chunk
 from services.transcode.engine.video.encoder import VideoEncoder, opened_ahead
 from services.transcode.engine.video.encoder_settings import settings_for
-from services.transcode.ladder import SOFTWARE, Codec, ladder_of
+from services.transcode.formats import SOFTWARE, Codec
+from services.transcode.ladder import ladder_of
 from services.transcode.plan import Fleet, Output, plan
 from services.transcode.specs import ChunkSpec, RenditionSpec
 from tests.unit.transcode import sources
@@ -83,6 +86,16 @@ def test_an_encoder_that_nobody_can_set_is_refused() -> None:
     spec = RenditionSpec("720p", 1280, 720, 19, 2_800_000, 4_200_000, encoder="h264_vaapi")
     with pytest.raises(ValueError, match="h264_vaapi"):
         settings_for(spec, timeline_of(500))
+
+
+async def test_a_device_that_takes_no_more_is_nobodys_fault(sample: bytes) -> None:
+    """Here there is none at all, which looks the same to the child: it does not open."""
+    source = await probe(sources.BytesSource(sample), sources.LIMITS)
+    spec, _ = sources.specs_of(source)
+    renditions = tuple(replace(one, encoder="h264_nvenc") for one in spec.renditions)
+    file = sources.BytesSource(sample)
+    with pytest.raises(EngineUnready, match="could not get ready"):
+        await execute(replace(spec, renditions=renditions), file, sources.LIMITS, sink=sources.Shelf().put)
 
 
 class Artifacts(dict[str, bytes]):

@@ -4,7 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from services.transcode.ladder import SOFTWARE, Codec, Step
+from services.transcode.formats import SOFTWARE, Codec
+from services.transcode.ladder import Step
 from services.transcode.plan import Fleet
 from tests.unit.transcode import sources
 from tests.unit.transcode.numbered import number_of, numbered_clip

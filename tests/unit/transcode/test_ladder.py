@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transcode.ladder import LADDER, Codec, fitting_steps, ladder_of
+from services.transcode.formats import Codec
+from services.transcode.ladder import LADDER, fitting_steps, ladder_of
 
 sides = st.integers(2, 9000)
 

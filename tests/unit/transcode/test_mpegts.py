@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from services.transcode.engine.codecs.annexb import nal_units
 from services.transcode.engine.packaging.cmaf import Sample
 from services.transcode.engine.packaging.mpegts import TsSegments
-from services.transcode.ladder import Packaging, Step
+from services.transcode.formats import Packaging
+from services.transcode.ladder import Step
 from services.transcode.plan import Fleet
 from tests.unit.transcode import sources
 from tests.unit.transcode.numbered import number_of, numbered_clip

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.transcode.ladder import Codec, ImageFormat, Packaging, ladder_of
+from services.transcode.formats import Codec, ImageFormat, Packaging
+from services.transcode.ladder import ladder_of
 from services.transcode.plan import Fleet, Output, output_frame_rate, plan
 from services.transcode.source import (
     AudioStreamInfo,

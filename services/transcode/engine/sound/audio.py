@@ -7,6 +7,7 @@ from typing import cast
 import av
 from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
+from av.codec.context import Flags
 from av.packet import Packet
 
 from services.transcode.engine.channel import Reporter, stage
@@ -19,10 +20,9 @@ from services.transcode.engine.reading.opening import open_container, sniff_file
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.sound.loudness import LoudnessMeter, amplified, gain_db
 from services.transcode.engine.sound.pcm import FRAME_SAMPLES, layout, on_timeline, pcm_frame
-from services.transcode.ladder import Packaging
+from services.transcode.formats import Packaging
 from services.transcode.specs import AudioSpec, LoudnessTarget, Timeline
 
-_GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER: the decoder's configuration goes into extradata
 _MEASURING_SHARE = 0.3
 """Of the work, where loudness is measured first: the source is decoded twice, and measured and encoded once."""
 
@@ -178,7 +178,7 @@ def _open_encoder(spec: AudioSpec) -> AudioCodecContext:
     encoder.format = "fltp"
     encoder.bit_rate = spec.bitrate_bps
     encoder.time_base = Fraction(1, spec.sample_rate_hz)
-    encoder.flags |= _GLOBAL_HEADER
+    encoder.flags |= Flags.global_header  # the decoder's configuration goes into extradata
     encoder.open()
     return encoder
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.codec.context import Flags
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -17,12 +18,11 @@ from av.video.stream import VideoStream
 from services.transcode.engine.codecs import av1, h264, hevc
 from services.transcode.engine.codecs.configuration import CodecConfiguration
 from services.transcode.engine.video.encoder_settings import EncoderSettings, settings_for
-from services.transcode.ladder import SOFTWARE, Codec
+from services.transcode.formats import SOFTWARE, Codec
 from services.transcode.specs import ChunkSpec, RenditionSpec, TaskSpec, Timeline
 
 _BT709 = 1  # ISO/IEC 23091-2
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
-_GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER: parameter sets in extradata, not in the stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _opened(settings: EncoderSettings, spec: RenditionSpec, timeline: Timeline, 
     context.color_primaries = context.color_trc = context.colorspace = _BT709
     context.color_range = _LIMITED_RANGE
     context.thread_count = threads
-    context.flags |= _GLOBAL_HEADER
+    context.flags |= Flags.global_header  # parameter sets in extradata, not in the stream
     context.options = dict(settings.options)
     context.open()
     return context

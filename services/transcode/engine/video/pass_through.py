@@ -23,7 +23,7 @@ from services.transcode.engine.reading.decoding import packets, seconds
 from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS, open_container, prepare_decoder, sniff_file
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.video.chunk import encode_chunk
-from services.transcode.ladder import SOFTWARE
+from services.transcode.formats import SOFTWARE
 from services.transcode.source import RejectedSource, RejectionReason
 from services.transcode.specs import ChunkSpec, PassThroughSpec
 

@@ -13,13 +13,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from services.transcode.engine.video.tonemap import hald, is_hdr
+from services.transcode.source import UNTAGGED_BT709_HEIGHT_PX
 
 if TYPE_CHECKING:
     from av.sidedata.sidedata import SideData
 
 _UNSPECIFIED = 2  # ISO/IEC 23091-2, matrix coefficients
-_HD_HEIGHT_PX = 720
-"""Untagged video is BT.601 below and BT.709 from here on, as players assume."""
 
 _TURNS = {90: "transpose=clock", 180: "hflip,vflip", 270: "transpose=cclock"}
 _MIRROR = "hflip"
@@ -157,7 +156,7 @@ def deinterlaced(frames: Iterable[VideoFrame], time_base: Fraction) -> Iterator[
 def _source_matrix(frame: VideoFrame) -> Colorspace | None:
     if frame.colorspace != _UNSPECIFIED:
         return None  # as tagged
-    return Colorspace.ITU709 if frame.height >= _HD_HEIGHT_PX else Colorspace.ITU601
+    return Colorspace.ITU709 if frame.height >= UNTAGGED_BT709_HEIGHT_PX else Colorspace.ITU601
 
 
 def _source_range(frame: VideoFrame) -> ColorRange | None:

@@ -12,7 +12,7 @@ from services.transcode.engine.outcome import TrackOutcome
 from services.transcode.engine.packaging import cmaf, mpegts
 from services.transcode.engine.packaging.track import Position, TrackWriter, frame_clock
 from services.transcode.engine.video.encoder import VideoEncoder
-from services.transcode.ladder import Packaging
+from services.transcode.formats import Packaging
 from services.transcode.specs import ChunkSpec, RenditionSpec
 
 
