@@ -21,6 +21,11 @@ _LONGEST_CHUNK_S = 32
 ROUNDS = 2
 """Chunks a worker gets: with fewer, a slow one holds the others up at the end; with more, borders only cost."""
 
+_MOST_AT_ONCE = 256
+"""Workers that a video is cut for, however many there are: four hours are encoded in minutes then, and a plan of many
+thousand tasks would take longer to record than it saves.
+"""
+
 
 def chunk_borders(timeline: Timeline, chunks: int) -> tuple[int, ...]:
     """The first frame of each chunk and the end of the last: whole segments, as evenly as they go."""
@@ -38,6 +43,7 @@ def chunk_count(
     """
     if not video.random_access:
         return 1
+    video_slots = min(video_slots, _MOST_AT_ONCE)
     segment_s = timeline.segment_frames / timeline.frame_rate
     segments = timeline.segment_count
     fewest = ceil(segments / int(_LONGEST_CHUNK_S / segment_s))

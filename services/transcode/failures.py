@@ -39,8 +39,9 @@ _TIMED_OUT = Failure("engine_timeout", "Processing this file took too long.")
 _CRASHED = Failure("engine_crashed", "Processing this file failed unexpectedly.")
 _NO_STORAGE = Failure("storage_unavailable", "Storage did not answer in time.")
 _NO_ENCODER = Failure(
-    "encoder_unavailable", "No worker had the encoder that was chosen for this file, and had it free, in time."
+    "encoder_unavailable", "No worker with the encoder that was chosen for this file was found in time."
 )
+_UNREADY = Failure("worker_unready", "No worker that was able to process this file was found in time.")
 _DEFECT = Failure("internal", "Processing this file failed for an internal reason.")
 
 
@@ -54,7 +55,7 @@ def verdict_on(error: Exception) -> Verdict:
         case OriginalMissing():
             return Verdict(ORIGINAL_MISSING, permanent=False)
         case EngineUnready():
-            return Verdict(_NO_ENCODER, permanent=False, release=True)
+            return Verdict(_UNREADY, permanent=False, release=True)
         case EngineTimeout():
             return Verdict(_TIMED_OUT, permanent=False)
         case EngineFailed():

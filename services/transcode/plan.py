@@ -89,6 +89,12 @@ _MIN_FRAME_RATE = Fraction(1)
 """Slower sources (slide shows) repeat frames: below one frame a second no GOP would fit a segment."""
 
 
+_STILL_MAX_FRAME_RATE = Fraction(102, 100)
+"""Of `MAX_FRAME_RATE`, what is not halved. Phones that film at a variable rate end up a little beside 60: one frame in
+fifty is not missed, every other one is.
+"""
+
+
 _POSTER_AT_MOST_S = Fraction(1)
 """Early enough to be quick to reach, late enough to be past most fades from black."""
 
@@ -131,6 +137,8 @@ def output_frame_rate(source_rate: Fraction) -> Fraction:
     rate = min(_COMMON_RATES, key=lambda common: abs(common - source_rate))
     if abs(rate - source_rate) > rate * Fraction(3, 10_000):
         rate = source_rate.limit_denominator(1001)
+    if MAX_FRAME_RATE < rate <= MAX_FRAME_RATE * _STILL_MAX_FRAME_RATE:
+        return Fraction(MAX_FRAME_RATE)
     while rate > MAX_FRAME_RATE:
         rate /= 2
     return max(rate, _MIN_FRAME_RATE)
@@ -194,8 +202,9 @@ def _passing_specs(
     if grid is None or video.frame_count != timeline.frame_count:
         return ()
     timeline = replace(timeline, gop_frames=grid.gop_frames, segment_frames=grid.segment_frames)
-    # Below the smallest step's cap nobody is kept out, and key frames, which ours have more of, may need it.
-    enough_bps = max(video.h264.peak_bps, renditions[-1].maxrate_bps)
+    # Players take the one that takes most for the best. But below the smallest step's cap nobody is kept out, and key
+    # frames, which ours have more of, may need it.
+    enough_bps = max(video.h264.average_bps, renditions[-1].maxrate_bps)
     smaller = tuple(_no_dearer(rendition, enough_bps) for rendition in renditions[1:])
     return (_pass_through_spec(video, timeline, largest), *_specs(source, timeline, smaller, output, fleet))
 

@@ -1,6 +1,5 @@
 """Settings of the transcode service, from `MILLRACE_…` variables."""
 
-import os
 from datetime import timedelta
 from typing import Annotated, Self
 
@@ -21,10 +20,6 @@ _MIB = 1 << 20
 _GB = 1_000_000_000
 
 
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
 def _memory_mib() -> int:
     """Three quarters of what this process may have: the rest is for itself, for probes, and for what was misjudged."""
     return max(256, machine.memory_bytes() * 3 // 4 // _MIB)
@@ -41,7 +36,13 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     transcode_verification_slots: int = Field(
         4, ge=1, le=64, description="originals at once whose checksum is verified; each takes two blocks of 8 MiB"
     )
-    transcode_video_slots: int = Field(default_factory=_cores, ge=1, le=256, description="one encode fills a core")
+    transcode_video_slots: int = Field(
+        default_factory=machine.cores,
+        ge=1,
+        le=256,
+        description="encodes at once; one fills a core. By default as many as there are cores, or as the control group"
+        " has a share of",
+    )
     transcode_fleet_video_slots: int | None = Field(
         None,
         ge=1,

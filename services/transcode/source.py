@@ -139,12 +139,14 @@ class H264Info:
     """How an H.264 track is coded, as its container tells: enough to see whether it could be published as it is.
 
     `profile` and `level` are profile_idc and level_idc of ISO/IEC 14496-10. Counted in decode order, every
-    `gop_frames`-th frame is a key frame. `peak_bps` is the largest of any 4 s that begin with one of those.
+    `gop_frames`-th frame is a key frame. `average_bps` is that of the whole track, `peak_bps` the largest of any 4 s
+    that begin with one of those.
     """
 
     profile: int
     level: int
     gop_frames: int
+    average_bps: int
     peak_bps: int
 
 

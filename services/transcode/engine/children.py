@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.transcode.engine import wire
-from services.transcode.engine.errors import EngineCrashed, EngineTimeout
+from services.transcode.engine.errors import EngineCrashed, EngineFailed, EngineTimeout, EngineUnready
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.wire import LIFE_NUMBER, Frame
 
@@ -73,6 +73,7 @@ class Child:
 
         Raises:
             EngineCrashed: it ended.
+            EngineUnready: all children ended.
             EngineTimeout: it has been waited for without progress for too long, for its end too.
             WireError: it broke the protocol.
         """
@@ -80,7 +81,7 @@ class Child:
             frame = await wire.read_frame(self.reader)
         if frame is None:
             async with self._patience():
-                raise await self._crash()
+                raise await self._end()
         return frame
 
     @asynccontextmanager
@@ -101,10 +102,10 @@ class Child:
         """Starts the stall clock anew."""
         self.waited_s = 0.0
 
-    async def _crash(self) -> EngineCrashed:
+    async def _end(self) -> EngineFailed:
         code = await self.life.exit_code()
         if code is None:
-            return EngineCrashed("the process that children are forked from has ended, and the child with it")
+            return EngineUnready("the process that children are forked from has ended, and the child with it")
         if code >= 0:
             return EngineCrashed(f"the child exited with code {code}", self.tail.text)
         name = signal.Signals(-code).name
@@ -117,36 +118,48 @@ async def forked(limits: Limits) -> AsyncIterator[Child]:
     """Starts a child; on leaving, however that comes about, it is killed and reaped.
 
     Raises:
-        EngineCrashed: there can be none.
+        EngineUnready: there can be none.
     """
+    async with AsyncExitStack() as stack:
+        try:
+            child = await _begun(stack, limits)
+        except OSError as error:  # of descriptors or processes, none is left
+            raise EngineUnready(f"no child can be had: {error}") from error
+        yield child
+
+
+async def _begun(stack: AsyncExitStack, limits: Limits) -> Child:
     loop = asyncio.get_running_loop()
     started_unix_ns = time.time_ns()
-    async with AsyncExitStack() as stack:
-        ours, theirs = socket.socketpair()
-        stack.callback(theirs.close)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_BUFFERED_BYTES)
-        stack.push_async_callback(_close, writer)
-        tail_fd, noise_fd = os.pipe()
-        noise = stack.enter_context(os.fdopen(noise_fd, "wb", buffering=0))
-        tail_transport, tail = await loop.connect_read_pipe(_Tail, os.fdopen(tail_fd, "rb", buffering=0))
-        stack.callback(tail_transport.close)
-        life = await _life(stack, theirs.fileno(), noise.fileno())
-        # The child's ends live on in the child alone: its end is then the end of what can be read here.
-        theirs.close()
-        noise.close()
-        yield Child(started_unix_ns, limits.stall_s, life, reader, writer, tail)
+    ours, theirs = socket.socketpair()
+    stack.callback(theirs.close)
+    reader, writer = await asyncio.open_connection(sock=ours, limit=_BUFFERED_BYTES)
+    stack.push_async_callback(_close, writer)
+    tail_fd, noise_fd = os.pipe()
+    noise = stack.enter_context(os.fdopen(noise_fd, "wb", buffering=0))
+    tail_transport, tail = await loop.connect_read_pipe(_Tail, os.fdopen(tail_fd, "rb", buffering=0))
+    stack.callback(tail_transport.close)
+    life = await _life(stack, limits, theirs.fileno(), noise.fileno())
+    # The child's ends live on in the child alone: its end is then the end of what can be read here.
+    theirs.close()
+    noise.close()
+    return Child(started_unix_ns, limits.stall_s, life, reader, writer, tail)
 
 
-async def _life(stack: AsyncExitStack, socket_fd: int, noise_fd: int) -> "_Life":
+async def _life(stack: AsyncExitStack, limits: Limits, socket_fd: int, noise_fd: int) -> "_Life":
     for _ in range(_SERVERS_TRIED):
         ours, theirs = socket.socketpair()
         with theirs:
             life = _Life(*await asyncio.open_connection(sock=ours))
             stack.push_async_callback(life.end)
             life.server = _server.fork(socket_fd, noise_fd, theirs.fileno())
-        if await life.begin():
-            return life
-    raise EngineCrashed("no child can be forked")
+        try:
+            async with asyncio.timeout(limits.stall_s):
+                if await life.begin():
+                    return life
+        except TimeoutError:
+            _server.give_up_on(life.server)
+    raise EngineUnready("no child can be forked")
 
 
 class _Life:

@@ -3,7 +3,7 @@
 EngineFailed
 ├── EngineCrashed   the child died, or gave up for a reason that is not the original's
 ├── EngineTimeout   the child was killed: too long, or no progress
-└── EngineUnready   the child gave up before it met the original: this machine is not fit for the job now
+└── EngineUnready   no child can be had, or none gets ready: this machine is not fit for the job now
 
 The permanent failure is `services.transcode.source.RejectedSource`. Errors of the caller's `ByteSource` and
 sink pass through `probe` and `execute` unchanged.
@@ -31,7 +31,8 @@ class EngineTimeout(EngineFailed):
 
 
 class EngineUnready(EngineFailed):
-    """The child could not get ready, for instance since all sessions of an encoder in hardware are taken.
+    """No child could be forked, or it could not get ready, or all of them ended with the process that they come from.
 
-    Nothing of the original was read: neither it nor its task is to blame.
+    One that does not get ready may have found all sessions of an encoder in hardware taken. Neither the original nor
+    its task is to blame.
     """

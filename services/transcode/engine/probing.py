@@ -151,6 +151,7 @@ def _h264(stream: VideoStream, extent: Extent, frame_rate: Fraction) -> H264Info
         profile=samples.profile,
         level=samples.level,
         gop_frames=gop_frames,
+        average_bps=round(8 * sum(extent.packet_bytes) * frame_rate / len(extent.packet_bytes)),
         peak_bps=peak_bps(extent.packet_bytes, gop_frames, frame_rate),
     )
 

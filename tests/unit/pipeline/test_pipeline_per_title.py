@@ -111,7 +111,7 @@ async def test_a_video_of_slides_is_planned_with_fewer_steps() -> None:
 async def test_where_packets_pass_their_own_rate_counts() -> None:
     source = lasting(300)
     assert source.video is not None
-    coded = H264Info(profile=100, level=40, gop_frames=60, peak_bps=4_000_000)
+    coded = H264Info(profile=100, level=40, gop_frames=60, average_bps=3_000_000, peak_bps=4_000_000)
     source = replace(source, video=replace(source.video, h264=coded, frame_count=300 * 30))
     plans, engine = FakePlans(), FakeEngine(found=source)
     engine.behaviour = needing({"1080p": 300_000, "720p": 180_000, "480p": 90_000})

@@ -133,7 +133,7 @@ async def test_a_task_for_an_encoder_that_is_not_here_goes_to_another_worker_and
 async def test_a_machine_that_is_not_fit_costs_no_attempt_either() -> None:
     rig = Rig(engine=FakeEngine(fakes.raising(EngineUnready("all sessions are taken"))))
     assert await rig.work() is None
-    assert [(failure.reason, *how) for failure, *how in rig.tasks.failures] == [("encoder_unavailable", False, True)]
+    assert [(failure.reason, *how) for failure, *how in rig.tasks.failures] == [("worker_unready", False, True)]
     assert rig.tasks.waits > [timedelta(seconds=5)]
 
 

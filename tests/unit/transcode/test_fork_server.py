@@ -13,7 +13,7 @@ import pytest
 
 from services.transcode.engine import children
 from services.transcode.engine.children import Child
-from services.transcode.engine.errors import EngineCrashed, EngineTimeout
+from services.transcode.engine.errors import EngineTimeout, EngineUnready
 from services.transcode.engine.outcome import Stage
 from services.transcode.engine.run import probe
 from tests.unit.transcode.sources import LIMITS, BytesSource
@@ -78,6 +78,32 @@ async def test_a_child_that_falls_silent_and_lives_on_is_waited_for_no_longer_th
             await child.receive()
 
 
+async def test_a_fork_server_that_hangs_before_it_forks_is_followed_by_another(sample: bytes) -> None:
+    hanging = await server_of(sample)
+    os.kill(hanging, signal.SIGSTOP)
+    async with asyncio.timeout(10):
+        await probe(BytesSource(sample), replace(LIMITS, stall_s=0.5))
+    assert await server_of(sample) != hanging
+
+
+async def test_without_a_descriptor_of_its_own_a_worker_blames_nobody(sample: bytes) -> None:
+    await server_of(sample)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = descriptors_of(os.getpid())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(used) + 1, hard))
+    held = []
+    try:
+        while True:
+            held.append(os.dup(0))
+    except OSError:
+        with pytest.raises(EngineUnready, match="no child can be had"):
+            await probe(BytesSource(sample), LIMITS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in held:
+            os.close(descriptor)
+
+
 @pytest.fixture
 async def server(sample: bytes) -> AsyncIterator[int]:
     """A fork server, whose limits are as before in the end."""
@@ -109,7 +135,7 @@ async def test_without_a_descriptor_a_child_is_refused_and_the_others_live(
     used = descriptors_of(server)
     free = [number for number in range(len(used) + 4) if number not in used]
     resource.prlimit(server, resource.RLIMIT_NOFILE, (free[room], hard))
-    with pytest.raises(EngineCrashed, match="no child can be forked"):
+    with pytest.raises(EngineUnready, match="no child can be forked"):
         await probe(BytesSource(sample), LIMITS)
     resource.prlimit(server, resource.RLIMIT_NOFILE, limits)
     assert await server_of(sample) == server

@@ -1,6 +1,7 @@
 """Estimates are near to what was measured, rather above than below, and travel with the task."""
 
 import io
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -131,6 +132,28 @@ def test_a_container_that_is_told_its_hosts_path_sees_its_limit_all_the_same(tmp
     (tmp_path / "memory.max").write_text("1048576\n")
     assert machine.memory_bytes(groups, tmp_path) == 1 << 20
     assert machine.memory_bytes(tmp_path / "none", tmp_path) > 1 << 28
+
+
+@pytest.mark.parametrize(
+    ("limits", "cores"),
+    [
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "100000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu.max": "nonsense"}, None),
+        ({"cpu.cfs_quota_us": "100000", "cpu.cfs_period_us": "100000"}, 1),
+        ({"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}, None),
+        ({"cpu.max": "99900000 100000"}, None),
+        ({}, None),
+    ],
+)
+def test_a_share_of_time_counts_as_cores(tmp_path: Path, limits: dict[str, str], cores: int | None) -> None:
+    groups, service = tmp_path / "membership", tmp_path / "a.slice"
+    service.mkdir()
+    groups.write_text("0::/a.slice/b.service\n")
+    for name, limit in limits.items():
+        (service / name).write_text(f"{limit}\n")
+    assert machine.cores(groups, tmp_path) == (cores or len(os.sched_getaffinity(0)))
 
 
 def test_the_budget_is_a_share_of_the_machine() -> None:
