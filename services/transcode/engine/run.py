@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from services.transcode.engine.children import Child, forked
@@ -38,6 +39,8 @@ _ARTIFACT_NAME = re.compile(
 )
 _CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "video/mp2t", *(one.content_type for one in ImageFormat)})
 _MAX_READ_BYTES = 32 << 20
+_MOST_STRETCHED = 4
+"""Pixels that are shown for one that is stored, at most: see `display_size`."""
 
 
 Sink = Callable[[Artifact], Awaitable[None]]
@@ -81,9 +84,11 @@ async def probe(source: ByteSource, limits: Limits, *, on_stage: Callable[[Stage
     caller = _Caller(_refuse_artifact, _ignore_progress, on_stage)
     answer = await _run({"job": "probe"}, source, limits, caller)
     try:
-        return from_jsonable(SourceInfo, answer)
+        found = from_jsonable(SourceInfo, answer)
+        check_found(found, limits)
     except ValueError as error:
         raise EngineCrashed("the child's answer is no SourceInfo", str(error)) from error
+    return found
 
 
 async def execute(
@@ -124,6 +129,24 @@ async def execute(
         return outcome_from_json(answer)
     except ValueError as error:
         raise EngineCrashed("the child's answer is no outcome", str(error)) from error
+
+
+def check_found(found: SourceInfo, limits: Limits) -> None:
+    """What a plan counts by is within the limits: whoever took a child over could ask for a plan without end.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0 <= found.duration_s <= limits.max_duration_s or len(found.audio) > limits.max_streams:
+        raise ValueError("it lasts too long, or has too many tracks")
+    if found.video is not None:
+        shown_px = found.video.display_width_px, found.video.display_height_px
+        if min(shown_px) < 1 or prod(shown_px) > _MOST_STRETCHED * limits.max_frame_pixels:
+            raise ValueError("its pictures have no size, or too large a one")
+        if found.video.frame_rate <= 0:
+            raise ValueError("its frames do not follow one another")
+    if found.image is not None and min(found.image.width_px, found.image.height_px) < 1:
+        raise ValueError("its picture has no size")
 
 
 async def _run(job: Mapping[str, Any], source: ByteSource, limits: Limits, caller: _Caller) -> Mapping[str, Any]:

@@ -23,9 +23,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
-_SECCOMP_MODE_FILTER = 2
+_SECCOMP_SET_MODE_FILTER = 1
+_SECCOMP_FILTER_FLAG_TSYNC = 1
 
 _LANDLOCK_CREATE_RULESET = 444  # the same number on every architecture
 _LANDLOCK_RESTRICT_SELF = 446
@@ -49,6 +49,9 @@ class _Architecture:
     tgkill: int
     prctl: int
     prlimit64: int
+    fcntl: int
+    ioctl: int
+    seccomp: int
     x32_bit: int | None
 
 
@@ -73,7 +76,7 @@ _X86_64 = _Architecture(
         "kexec_load": 246, "shmget": 29, "shmat": 30, "msgget": 68, "semget": 64, "mq_open": 240,
         "inotify_init": 253, "inotify_init1": 294, "fanotify_init": 300, "personality": 135,
     },
-    clone=56, clone3=435, tgkill=234, prctl=157, prlimit64=302, x32_bit=0x40000000,
+    clone=56, clone3=435, tgkill=234, prctl=157, prlimit64=302, fcntl=72, ioctl=16, seccomp=317, x32_bit=0x40000000,
 )  # fmt: skip
 
 _AARCH64 = _Architecture(
@@ -96,7 +99,7 @@ _AARCH64 = _Architecture(
         "kexec_load": 104, "shmget": 194, "shmat": 196, "msgget": 186, "semget": 190, "mq_open": 180,
         "inotify_init1": 26, "fanotify_init": 262, "personality": 92,
     },
-    clone=220, clone3=435, tgkill=131, prctl=167, prlimit64=261, x32_bit=None,
+    clone=220, clone3=435, tgkill=131, prctl=167, prlimit64=261, fcntl=25, ioctl=29, seccomp=277, x32_bit=None,
 )  # fmt: skip
 
 _ARCHITECTURES = {"x86_64": _X86_64, "aarch64": _AARCH64}
@@ -185,16 +188,21 @@ def _filter_syscalls(libc: ctypes.CDLL) -> str:
         return f"missing: no syscall numbers for {platform.machine()}"
     program = _program(architecture, os.getpid())
     fprog = _SockFprog(len(program) // 8, program)
-    return _state(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog), 0, 0))
+    # Of all threads: a driver that was opened ahead may have begun some.
+    return _state(
+        libc.syscall(architecture.seccomp, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, ctypes.byref(fprog))
+    )
 
 
 # Classic BPF, as much of it as a list of denials needs (linux/bpf_common.h). Offsets are those of
 # struct seccomp_data: number 0, architecture 4, arguments from 16 on in 8 bytes each, low half first.
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCH, _ARGUMENT_0 = 0, 4, 16
+_NUMBER, _ARCH, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _EPERM, _ENOSYS = 1, 38
 _CLONE_THREAD = 0x00010000
+_SIGNALLING_FCNTL = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+_SIGNALLING_IOCTL = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP
 
 
 def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -220,12 +228,27 @@ def _program(architecture: _Architecture, own_pid: int) -> bytes:
     ops += _deny_unless(architecture.prlimit64, _op(_JUMP_EQUAL, 0, 1, 0))
     # Whoever takes a child over must not take back what `die_with_parent` asked for.
     ops += _deny_unless(architecture.prctl, _op(_JUMP_EQUAL, _PR_SET_PDEATHSIG, 0, 1))
+    # Nor have the kernel send signals to others when a descriptor becomes ready.
+    ops += _deny_commands(architecture.fcntl, _SIGNALLING_FCNTL)
+    ops += _deny_commands(architecture.ioctl, _SIGNALLING_IOCTL)
     ops.append(_op(_RETURN, _ALLOW))
     return b"".join(ops)
 
 
 def _deny(number: int, errno: int) -> Sequence[bytes]:
     return _op(_JUMP_EQUAL, number, 0, 1), _op(_RETURN, _ERRNO | errno)
+
+
+def _deny_commands(number: int, commands: Sequence[int]) -> Sequence[bytes]:
+    """Denies `number` where its second argument is one of these."""
+    tests = [_op(_JUMP_EQUAL, command, len(commands) - place, 0) for place, command in enumerate(commands)]
+    return (
+        _op(_JUMP_EQUAL, number, 0, len(commands) + 3),
+        _op(_LOAD, _ARGUMENT_1),
+        *tests,
+        _op(_RETURN, _ALLOW),
+        _op(_RETURN, _ERRNO | _EPERM),
+    )
 
 
 def _deny_unless(number: int, test: bytes) -> Sequence[bytes]:

@@ -38,9 +38,12 @@ def true_peak_dbtp(samples: NDArray[np.float32], times: int = 4) -> float:
 
 
 def downmixed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sound of 5.1 (L, R, C, LFE, Ls, Rs) as stereo, by ITU-R BS.775: the centre and each side at -3 dB, no effects."""
+    """Sound of 5.1 (L, R, C, LFE, Ls, Rs) as stereo, by ITU-R BS.775: the centre and each side at -3 dB, no effects.
+
+    Of all else, the first two channels.
+    """
     if len(samples) != 6:
-        return samples
+        return samples[:2]
     left, right, centre, _, left_side, right_side = samples
     half = np.float32(np.sqrt(0.5))
     return np.stack([left + half * (centre + left_side), right + half * (centre + right_side)])

@@ -264,6 +264,8 @@ def samples(data: bytes) -> tuple[NDArray[np.float32], Fraction]:
     with av.open(io.BytesIO(data), "r") as container:
         frames = list(container.decode(audio=0))
     start_s = Fraction(frames[0].pts or 0) * (frames[0].time_base or 1)
-    resampler = av.AudioResampler("fltp", frames[0].layout, 48_000)
+    # Packed: PyAV reads past the planes of more than eight channels.
+    resampler = av.AudioResampler("flt", frames[0].layout, 48_000)
     pieces = [piece.to_ndarray() for frame in [*frames, None] for piece in resampler.resample(frame)]
-    return np.concatenate(pieces, axis=1).astype(np.float32), start_s
+    channels = frames[0].layout.nb_channels
+    return np.concatenate(pieces, axis=1).astype(np.float32).reshape(-1, channels).T, start_s

@@ -7,17 +7,19 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from services.transcode.engine.errors import EngineCrashed, EngineTimeout
+from services.transcode.engine.errors import EngineCrashed, EngineTimeout, EngineUnready
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Stage
-from services.transcode.engine.run import execute, probe
-from services.transcode.source import RejectedSource, RejectionReason
+from services.transcode.engine.run import check_found, execute, probe
+from services.transcode.source import RejectedSource, RejectionReason, SourceInfo
 from services.transcode.specs import AudioSpec, ChunkSpec
 from tests.unit.transcode import sources
 from tests.unit.transcode.sources import LIMITS, BytesSource, Shelf
@@ -181,7 +183,7 @@ async def test_when_the_fork_server_dies_its_children_fail_and_the_next_job_has_
         if stage.name == "child start":
             os.kill(parent_of(pid.number), signal.SIGKILL)
 
-    with pytest.raises(EngineCrashed, match="children are forked from has ended"):
+    with pytest.raises(EngineUnready, match="children are forked from has ended"):
         await execute(specs[0], BytesSource(sample), LIMITS, sink=Shelf().put, on_stage=end_it)
     ends(pid.number)
     assert (await probe(BytesSource(sample), LIMITS)).video is not None
@@ -323,3 +325,28 @@ async def test_damage_in_the_middle_is_survived_or_refused_but_never_a_crash(
             rejection = verdict.reason
         assert rejection in (None, RejectionReason.CORRUPT, RejectionReason.TRUNCATED)
         assert result is None or len(sources.decoded(result.file)) == result.track.frame_count
+
+
+def shown(found: SourceInfo, **claims: Any) -> SourceInfo:
+    assert found.video is not None
+    return replace(found, video=replace(found.video, **claims))
+
+
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        lambda found: replace(found, duration_s=Fraction(10**12)),
+        lambda found: replace(found, duration_s=Fraction(-1)),
+        lambda found: replace(found, audio=found.audio * 65),
+        lambda found: shown(found, display_width_px=10**9),
+        lambda found: shown(found, display_height_px=0),
+        lambda found: shown(found, frame_rate=Fraction(0)),
+    ],
+)
+async def test_what_a_child_that_was_taken_over_claims_is_held_to_the_limits(
+    sample: bytes, claimed: Callable[[SourceInfo], SourceInfo]
+) -> None:
+    found = await probe(BytesSource(sample), LIMITS)
+    check_found(found, LIMITS)
+    with pytest.raises(ValueError, match=r"^it"):
+        check_found(claimed(found), LIMITS)

@@ -50,6 +50,7 @@ class Made:
         tolerance: of the colour, in steps of 8 bits.
         amplitude: of the beep in every channel; channels that are mixed down add up, and shall not exceed full scale.
         late_frames: by how many frames the source itself shows the flash late.
+        trailer: what its camera appends.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Made:
     sound: str | None = "aac"
     sound_rate_hz: int = 48_000
     layout: str = "stereo"
+    sound_options: Mapping[str, str] = field(default_factory=dict)
     video_starts_s: Fraction = Fraction(0)
     sound_starts_s: Fraction = Fraction(0)
     rotation: int = 0
@@ -78,6 +80,7 @@ class Made:
     tolerance: int = 14
     amplitude: float = 0.5
     late_frames: int = 0
+    trailer: bytes = b""
 
     def __str__(self) -> str:
         return self.name
@@ -110,6 +113,7 @@ MADE = [
     Made("mp4, av1", codec="libsvtav1", options={"preset": "9"}),
     Made("ts", container="mpegts"),
     Made("ts, mpeg-2 and mp2", container="mpegts", codec="mpeg2video", sound="mp2", tolerance=18),
+    Made("m2ts of a camcorder", container="mpegts", mux={"mpegts_m2ts_mode": "1"}, sound="ac3"),
     Made("avi, mpeg-4 and mp3", container="avi", codec="mpeg4", sound="libmp3lame", tolerance=18, late_frames=1),
     Made("avi, motion jpeg", container="avi", codec="mjpeg", pix_fmt="yuvj420p", sound="pcm_s16le"),
     Made("no sound", sound=None),
@@ -118,6 +122,15 @@ MADE = [
     Made("44.1 kHz", sound_rate_hz=44_100),
     Made("5.1", layout="5.1", amplitude=0.3),
     Made("96 kHz of 24 bits", container="matroska", sound="flac", sound_rate_hz=96_000),
+    Made("nine channels that say nothing", container="matroska", sound="pcm_s16le", layout="9 channels"),
+    Made(
+        "a sound field",
+        container="matroska",
+        sound="libopus",
+        layout="ambisonic 1",
+        sound_options={"mapping_family": "2"},
+    ),
+    Made("a trailer that is no box", trailer=b"\xf0\xff\xff\xffTAG of a dashboard camera"),
     Made("a quarter turn", rotation=-90, shown=(108, 192), corner="upper right"),
     Made("upside down", rotation=180, corner="lower right"),
     Made("three quarters of a turn", rotation=90, shown=(108, 192), corner="lower left"),
@@ -126,9 +139,11 @@ MADE = [
     Made("portrait", size_px=(108, 192), shown=(108, 192)),
     Made("odd sides", size_px=(193, 109), pix_fmt="yuv444p"),
     Made("pixels that are not square", size_px=(144, 108), sample_aspect_ratio=Fraction(4, 3)),
+    Made("pixels that nobody has", container="mov", sample_aspect_ratio=Fraction(60_000, 1)),
     Made("interlaced, upper field first", field_order="tff"),
     Made("interlaced, lower field first", field_order="bff"),
     Made("tagged BT.601", colorspace=Colorspace.ITU601),
+    Made("tagged with a matrix that it cannot have", options={"x264-params": "colormatrix=YCgCo"}),
     Made("tagged BT.709", colorspace=Colorspace.ITU709),
     Made("full range", pix_fmt="yuvj420p", color_range=ColorRange.JPEG),
     Made("B-frames and open groups", options={"bf": "4", "x264-params": "open-gop=1:keyint=12:min-keyint=12"}),
@@ -165,7 +180,7 @@ def made_file(made: Made) -> bytes:
         _write(output, made)
         output.close()
         data = Path(file.name).read_bytes()
-    return sources.with_matrix(data, *made.matrix) if made.matrix else data
+    return (sources.with_matrix(data, *made.matrix) if made.matrix else data) + made.trailer
 
 
 def _write(output: OutputContainer, made: Made) -> None:
@@ -220,7 +235,9 @@ def _video_stream(output: OutputContainer, made: Made) -> VideoStream:
 def _sound_stream(output: OutputContainer, made: Made) -> AudioStream | None:
     if made.sound is None:
         return None
-    stream = output.add_stream(made.sound, rate=made.sound_rate_hz, layout=made.layout)
+    stream = output.add_stream(
+        made.sound, rate=made.sound_rate_hz, layout=made.layout, options=dict(made.sound_options)
+    )
     assert isinstance(stream, AudioStream)
     return stream
 
@@ -233,7 +250,7 @@ def _sound(made: Made, stream: AudioStream) -> list[AudioFrame]:
     is_on = (at_s >= FLASH_S[0]) & (at_s < FLASH_S[1])
     wave = (made.amplitude * np.sin(2 * np.pi * BEEP_HZ * at_s) * is_on).astype(np.float32)
     channels = stream.codec_context.layout.nb_channels
-    frame = AudioFrame.from_ndarray(np.tile(wave, (channels, 1)), "fltp", made.layout)
+    frame = AudioFrame.from_ndarray(wave.repeat(channels).reshape(1, -1), "flt", made.layout)
     frame.sample_rate = rate_hz
     frame.time_base = Fraction(1, rate_hz)
     frame.pts = round(made.sound_starts_s * rate_hz)

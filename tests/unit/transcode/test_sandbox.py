@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ATTEMPTS = """
-import ctypes, json, os, signal, socket, subprocess, sys, threading
+import ctypes, fcntl, json, os, signal, socket, struct, subprocess, sys, threading
 from services.transcode.engine import sandbox
 
 libc = sandbox._libc()
@@ -18,6 +18,30 @@ def outlive_the_parent():
         raise OSError(ctypes.get_errno(), "prctl")
 
 
+def have_a_signal_sent():
+    fcntl.fcntl(0, 10, signal.SIGKILL)  # F_SETSIG
+    fcntl.fcntl(0, 8, os.getppid())  # F_SETOWN
+
+
+def read_where_the_sandbox_was_not_entered():
+    is_shut.set()
+    before.join()
+    if "earlier thread" not in outcomes:
+        raise PermissionError
+
+
+outcomes, is_shut = {}, threading.Event()
+
+
+def wait_and_read():
+    is_shut.wait()
+    with open("/etc/passwd"):
+        outcomes["earlier thread"] = "allowed"
+
+
+threading.excepthook = lambda _: None
+before = threading.Thread(target=wait_and_read)
+before.start()
 states = sandbox.enter(1 << 30, 60)
 attempts = {
     "read a file": lambda: open("/etc/passwd"),
@@ -31,9 +55,12 @@ attempts = {
     "fork": os.fork,
     "signal the parent": lambda: os.kill(os.getppid(), 0),
     "outlive the parent": outlive_the_parent,
+    "have a signal sent": have_a_signal_sent,
+    "have the owner of a descriptor set": lambda: fcntl.fcntl(0, 15, struct.pack("ii", 1, os.getppid())),
+    "have the group of a descriptor set": lambda: fcntl.ioctl(0, 0x8901, struct.pack("i", os.getppid())),
+    "read a file in a thread that was there before": read_where_the_sandbox_was_not_entered,
     "take all memory": lambda: bytearray(2 << 30),
 }
-outcomes = {}
 for name, attempt in attempts.items():
     try:
         attempt()

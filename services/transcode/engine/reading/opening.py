@@ -98,7 +98,8 @@ def prepare_decoder(stream: VideoStream, limits: Limits) -> None:
 def check_complete(file: RemoteFile, max_tracks: int) -> bool:
     """Refuses an ISO file (MP4, MOV) that ends inside one of its boxes, or has no index, or one of too many tracks.
 
-    Where an index promises samples that are not there, nothing good comes of starting. Tracks are counted before
+    Where an index promises samples that are not there, nothing good comes of starting. Behind a whole index and whole
+    samples may be anything: cameras append what they please, and it need not be boxes. Tracks are counted before
     libav does: it takes megabytes for each, and where it gives up (at a thousand) says that there is no memory.
 
     Returns:
@@ -107,14 +108,17 @@ def check_complete(file: RemoteFile, max_tracks: int) -> bool:
     Raises:
         RejectedSource: TRUNCATED or TOO_MANY_STREAMS.
     """
-    has_index = is_fragmented = False
+    has_index = has_samples = is_fragmented = False
     for kind, begin, end in _boxes(file, 0, _MAX_BOXES_CHECKED):
         if end > file.size_bytes:
+            if has_index and has_samples and kind != b"mdat":
+                break
             raise RejectedSource(
                 RejectionReason.TRUNCATED,
                 f"the file should have at least {end:,} bytes, but has {file.size_bytes:,}",
             )
         has_index = has_index or kind in (b"moov", b"moof")
+        has_samples = has_samples or kind == b"mdat"
         is_fragmented = is_fragmented or kind == b"moof"
         if kind == b"moof":
             break

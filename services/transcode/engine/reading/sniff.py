@@ -11,7 +11,10 @@ from services.transcode.source import ContainerFormat, MediaKind, RejectedSource
 HEAD_BYTES = 4096
 """How much of a file `sniff` wants to see."""
 
-_TS_PACKET_BYTES = 188
+_TS_PACKETS = ((188, 0), (192, 4), (204, 0))
+"""How long packets of a transport stream are and where their sync byte stands: as broadcast, behind the time code that
+camcorders and discs put before each (M2TS), before parity.
+"""
 _TS_SYNC = 0x47
 
 _ISO_FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp"})
@@ -140,5 +143,7 @@ def _iso(head: bytes) -> ContainerFormat:
 
 def _is_transport_stream(head: bytes) -> bool:
     # Three sync bytes a packet apart, or the whole of a shorter file's; a lone "G" is just text.
-    syncs = head[: 3 * _TS_PACKET_BYTES : _TS_PACKET_BYTES]
-    return len(head) >= 2 * _TS_PACKET_BYTES and all(byte == _TS_SYNC for byte in syncs)
+    return any(
+        len(head) >= 2 * length and all(byte == _TS_SYNC for byte in head[offset : 3 * length : length])
+        for length, offset in _TS_PACKETS
+    )

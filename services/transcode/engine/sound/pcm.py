@@ -6,6 +6,7 @@ What is measured and what is encoded are the same frames: both come from here.
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 
+import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
@@ -32,7 +33,7 @@ def on_timeline(decoded: Iterator[AudioFrame], spec: AudioSpec) -> Iterator[list
     timeline are cut, the last frame is filled up with silence.
     """
     buffer = _Buffer(spec.channels, round(spec.timeline.duration_s * spec.sample_rate_hz))
-    resampler = AudioResampler()
+    mixer: _Mixer | None = None
     input_format: tuple[int, str, str] | None = None
     expected_s: Fraction | None = None
     shift_s = Fraction(0)
@@ -46,22 +47,57 @@ def on_timeline(decoded: Iterator[AudioFrame], spec: AudioSpec) -> Iterator[list
         at_s = None if at_s is None else at_s + shift_s
         jumped = at_s is not None and (expected_s is None or abs(at_s - expected_s) > _TOLERANCE_S)
         frame_format = (frame.sample_rate, frame.layout.name, frame.format.name)
-        if jumped or frame_format != input_format:
-            # What the old resampler still holds belongs before the jump.
-            if input_format is not None:
-                position = yield from buffer.put(position, resampler.resample(None))
-            resampler = AudioResampler(format="fltp", layout=layout(spec.channels), rate=spec.sample_rate_hz)
-            input_format = frame_format
+        if mixer is None or jumped or frame_format != input_format:
+            # What the old one still holds belongs before the jump.
+            if mixer is not None:
+                position = yield from buffer.put(position, mixer.mixed(None))
+            mixer, input_format = _Mixer(spec, frame), frame_format
         if at_s is not None and jumped:
             position = round((at_s - spec.timeline.origin_s) * spec.sample_rate_hz)
             expected_s = at_s
         if expected_s is not None:
             expected_s += Fraction(frame.samples, frame.sample_rate)
         frame.pts = None
-        position = yield from buffer.put(position, resampler.resample(frame))
-    if input_format is not None:
-        yield from buffer.put(position, resampler.resample(None))
+        position = yield from buffer.put(position, mixer.mixed(frame))
+    if mixer is not None:
+        yield from buffer.put(position, mixer.mixed(None))
     yield from buffer.fill_up()
+
+
+class _Mixer:
+    """Brings frames that are all of one format to the track's channels and rate.
+
+    Of channels whose places swresample does not know it takes the first two, which by custom are left and right; of a
+    sound field (ambisonics), the one that holds what is all around.
+    """
+
+    def __init__(self, spec: AudioSpec, like: AudioFrame) -> None:
+        self._resampler = AudioResampler(format="fltp", layout=layout(spec.channels), rate=spec.sample_rate_hz)
+        # Packed, since PyAV reads past the planes of more than eight channels.
+        self._packer = None if _can_be_mixed(like) else AudioResampler(format="flt")
+        self._left_and_right = [0, 0] if like.layout.name.startswith("ambisonic") else [0, 1]
+
+    def mixed(self, frame: AudioFrame | None) -> list[AudioFrame]:
+        """What is ready once a frame has come; None ends the stream."""
+        if self._packer is None or frame is None:
+            return self._resampler.resample(frame)
+        packed = self._packer.resample(frame)
+        return [heard for one in packed for heard in self._resampler.resample(self._picked(one))]
+
+    def _picked(self, packed: AudioFrame) -> AudioFrame:
+        samples = packed.to_ndarray().reshape(-1, packed.layout.nb_channels)
+        picked = np.ascontiguousarray(samples[:, self._left_and_right], np.float32).reshape(1, -1)
+        heard = AudioFrame.from_ndarray(picked, "flt", "stereo")
+        heard.sample_rate = packed.sample_rate
+        return heard
+
+
+def _can_be_mixed(frame: AudioFrame) -> bool:
+    try:
+        AudioResampler(format="fltp", layout="stereo").resample(frame)
+    except av.error.ArgumentError:
+        return False
+    return True
 
 
 class _Buffer:

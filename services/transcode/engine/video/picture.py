@@ -18,7 +18,11 @@ from services.transcode.source import UNTAGGED_BT709_HEIGHT_PX
 if TYPE_CHECKING:
     from av.sidedata.sidedata import SideData
 
-_UNSPECIFIED = 2  # ISO/IEC 23091-2, matrix coefficients
+_KNOWN_MATRICES = frozenset({1, 4, 5, 6, 7, 9})
+"""Of ISO/IEC 23091-2: those that swscale has. A picture tagged with another is taken for untagged: so it mostly is."""
+
+_WIDEST_SAMPLES = Fraction(4)
+"""Anamorphic pictures are stretched up to twice, low-resolution discs a little more; headers may claim 65,535 times."""
 
 _TURNS = {90: "transpose=clock", 180: "hflip,vflip", 270: "transpose=cclock"}
 _MIRROR = "hflip"
@@ -59,8 +63,9 @@ def orientation(frame: VideoFrame) -> Orientation:
 def display_size(
     coded_width_px: int, coded_height_px: int, sample_aspect_ratio: Fraction, shown: Orientation
 ) -> tuple[int, int]:
-    """Width and height in square pixels, upright; at least 2 each."""
-    width_px = max(2, round(coded_width_px * sample_aspect_ratio))
+    """Width and height in square pixels, upright; at least 2 each. A ratio that no picture has is none."""
+    is_meant = 1 / _WIDEST_SAMPLES <= sample_aspect_ratio <= _WIDEST_SAMPLES
+    width_px = max(2, round(coded_width_px * (sample_aspect_ratio if is_meant else 1)))
     height_px = max(2, coded_height_px)
     return (height_px, width_px) if shown.swaps_sides else (width_px, height_px)
 
@@ -154,7 +159,7 @@ def deinterlaced(frames: Iterable[VideoFrame], time_base: Fraction) -> Iterator[
 
 
 def _source_matrix(frame: VideoFrame) -> Colorspace | None:
-    if frame.colorspace != _UNSPECIFIED:
+    if frame.format.is_rgb or frame.colorspace in _KNOWN_MATRICES:
         return None  # as tagged
     return Colorspace.ITU709 if frame.height >= UNTAGGED_BT709_HEIGHT_PX else Colorspace.ITU601
 
