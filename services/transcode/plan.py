@@ -158,6 +158,7 @@ def _timeline(video: VideoStreamInfo, duration_s: Fraction) -> Timeline:
         gop_frames=gop,
         segment_frames=gop * GOPS_PER_SEGMENT,
         origin_s=video.start_s,
+        still_frames=round(video.still_s * frame_rate),
     )
 
 

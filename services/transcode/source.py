@@ -161,7 +161,7 @@ class VideoStreamInfo:
     rendition's timeline. `random_access`: every picture has a time and they never run backwards, so that
     each can be found by its time; in a stream that was cut together they do. `key_frame_interval_s` is the
     longest stretch without a key frame. `h264` is set where the track is H.264 whose key frames form a grid, stored
-    as ISO samples, and shown neither turned nor mirrored.
+    as ISO samples, and shown neither turned nor mirrored. `still_s`: so long the last picture stays while sound goes on.
     """
 
     stream_index: int
@@ -181,6 +181,7 @@ class VideoStreamInfo:
     random_access: bool
     key_frame_interval_s: Fraction
     h264: H264Info | None
+    still_s: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,8 @@ class ImageInfo:
 class SourceInfo:
     """What a probe found: exactly one of `video` and `image` is set, as `kind` says.
 
-    `duration_s` is the video track's length (0 for images); the container's, where the track has none.
+    `duration_s` is the video track's length (0 for images), `still_s` included; the container's, where the track has
+    none.
     """
 
     kind: MediaKind

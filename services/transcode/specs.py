@@ -24,6 +24,7 @@ class Timeline:
         gop_frames: an IDR frame every so many frames.
         segment_frames: a segment's length; a multiple of `gop_frames`. Only the last segment is shorter.
         origin_s: the moment on the source's clock that frame 0 shows.
+        still_frames: so many at the end show the last picture once more, while sound goes on.
     """
 
     frame_rate: Fraction
@@ -31,6 +32,7 @@ class Timeline:
     gop_frames: int
     segment_frames: int
     origin_s: Fraction
+    still_frames: int = 0
 
     @property
     def duration_s(self) -> Fraction:

@@ -172,8 +172,9 @@ class _Encoding:
             raise RejectedSource(RejectionReason.CORRUPT, "not one picture of the video can be decoded")
         timeline = self._spec.timeline
         # A second is forgiven to the shortest: durations in containers are often rounded up.
-        if self._reached < timeline.frame_count * _MIN_DECODED_SHARE - timeline.frame_rate:
-            found_s, expected_s = (float(n / timeline.frame_rate) for n in (self._reached, timeline.frame_count))
+        pictures = timeline.frame_count - timeline.still_frames
+        if self._reached < pictures * _MIN_DECODED_SHARE - timeline.frame_rate:
+            found_s, expected_s = (float(n / timeline.frame_rate) for n in (self._reached, pictures))
             raise RejectedSource(
                 RejectionReason.TRUNCATED,
                 f"the video should last {expected_s:.1f} s, but nothing is there after {found_s:.1f} s",
