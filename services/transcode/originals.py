@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final, Protocol
 
@@ -18,6 +19,9 @@ from services.transcode.patience import PATIENT, Patience
 
 BLOCK_BYTES: Final = 8 << 20
 """At 10 ms a request, blocks of 4 MiB and more no longer show in the time an encode takes."""
+
+_SLOWEST_BYTES_PER_S: Final = 5_000_000
+"""Far below what storage in order gives to one reader: 50 GB may take under three hours, and take some minutes."""
 
 _CACHED_BLOCKS: Final = 2
 """The block in use and the one ahead: 16 MiB a task. The child keeps a cache of its own."""
@@ -52,6 +56,11 @@ class RangeReader(Protocol):
             Unavailable: storage does not answer.
         """
         ...
+
+
+def longest_reading(size_bytes: int) -> timedelta:
+    """How long it may take to read an original from its first byte to its last: what jobs that do so are given."""
+    return timedelta(seconds=size_bytes / _SLOWEST_BYTES_PER_S)
 
 
 def _ignore_life() -> None:
@@ -138,7 +147,10 @@ class OriginalReader:
         self._blocks.clear()
 
     async def _block(self, number: int) -> bytes:
-        fetch = self._blocks.get(number) or self._begin(number)
+        fetch = self._blocks.get(number)
+        if fetch is None or _has_failed(fetch):
+            # What failed ahead of its time says how storage was then; it may be back.
+            fetch = self._begin(number)
         self._blocks.move_to_end(number)
         try:
             # Shielded: a reader that is cancelled leaves the fetch to `close`.
@@ -184,6 +196,10 @@ class OriginalReader:
             fetch.cancel()
             # Its result, an error included, is nobody's business any more.
             fetch.add_done_callback(_retrieve)
+
+
+def _has_failed(fetch: asyncio.Task[bytes]) -> bool:
+    return fetch.done() and (fetch.cancelled() or fetch.exception() is not None)
 
 
 def _retrieve(fetch: asyncio.Task[bytes]) -> None:

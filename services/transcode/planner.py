@@ -164,7 +164,8 @@ class Planner:
             storage: where originals lie.
             bucket: the originals' bucket.
             plans: where plans are recorded.
-            limits: bounds of a probe; `TRIES` times its wall clock bounds how long one takes.
+            limits: bounds of a probe. Its wall clock is for the smallest original and grows with the size: where a file
+                has no index, all of it is read. `TRIES` times that, and what storage loses, is the most one takes.
             probe_slots: probes at once: each is a child that may fill a core.
             verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
                 of their own, they keep no image waiting.
@@ -279,7 +280,8 @@ class Planner:
     async def _probe(self, uploaded: Uploaded) -> SourceInfo:
         async with self._probes, self._opened(uploaded) as source:
             with spans.TRACER.start_as_current_span("probe", attributes=_attributes(uploaded)) as span:
-                found = await self._engine.probe(source, self._limits, on_stage=spans.stage_recorder())
+                limits = self._limits_of(uploaded)
+                found = await self._engine.probe(source, limits, on_stage=spans.stage_recorder())
                 span.set_attribute(semconv.MEDIA_TYPE, found.kind.value)
                 return found
 
@@ -290,11 +292,12 @@ class Planner:
         if not samples:
             return ladder
         need_bytes = max(memory.need_of(sample, source) for sample in samples)
+        limits = self._limits_of(uploaded)
         async with self._sampling, self._opened(uploaded) as original:
             with spans.TRACER.start_as_current_span("sample", attributes=_attributes(uploaded)) as span:
                 try:
                     async with self._admission.admitted(need_bytes, within=_ROOM_WITHIN):
-                        needs_bps = await sampling.needs_bps(self._engine, samples, original, self._limits)
+                        needs_bps = await sampling.needs_bps(self._engine, samples, original, limits)
                 except (RejectedSource, EngineFailed, NoRoom) as error:
                     _log.warning("sampling_failed", media_id=uploaded.media_id, error=str(error))
                     return ladder
@@ -309,6 +312,10 @@ class Planner:
         if not isinstance(first, PassThroughSpec) or source.video is None or source.video.h264 is None:
             return {}
         return {first.rendition.label: source.video.h264.peak_bps}
+
+    def _limits_of(self, uploaded: Uploaded) -> Limits:
+        reading_s = originals.longest_reading(uploaded.original.size_bytes).total_seconds()
+        return replace(self._limits, wall_clock_s=self._limits.wall_clock_s + reading_s)
 
     def _opened(self, uploaded: Uploaded) -> AbstractAsyncContextManager[OriginalReader]:
         return originals.opened(self._storage, self._bucket, uploaded.original, patience=self._patience)

@@ -219,6 +219,7 @@ class FakeEngine:
 
     behaviour: Behaviour = make_image
     found: SourceInfo | Exception | list[SourceInfo | Exception] = IMAGE_SOURCE
+    limits: list[Limits] = field(default_factory=list)
     probed: int = 0
     began: int = 0
     ended: int = 0
@@ -226,6 +227,7 @@ class FakeEngine:
     async def probe(
         self, source: ByteSource, limits: Limits, *, on_stage: Callable[[Stage], None] = lambda _: None
     ) -> SourceInfo:
+        self.limits.append(limits)
         await source.read(0, 16)
         self.probed += 1
         found = self.found.pop(0) if isinstance(self.found, list) else self.found
