@@ -82,8 +82,8 @@ async def opened(
         storage: where the original lies.
         bucket: its bucket.
         original: which bytes to read.
-        on_life: told of each block that arrived, or is tried again: a sign of life of a job that reads much before it
-            writes.
+        on_life: told of each block that arrived, and while one is asked for (`Patience.bear`): a sign of life of a job
+            that reads much before it writes.
         patience: how long a block is asked for while storage does not answer.
     """
     reader = OriginalReader(storage, bucket, original, on_life, patience)
@@ -171,16 +171,17 @@ class OriginalReader:
 
     async def _fetch(self, number: int) -> bytes:
         offset = number * BLOCK_BYTES
+        length = min(BLOCK_BYTES, self.size_bytes - offset)
         read = partial(
             self._storage.read,
             self._bucket,
             self._original.s3_key,
             etag=self._original.etag,
             offset=offset,
-            length=min(BLOCK_BYTES, self.size_bytes - offset),
+            length=length,
         )
         try:
-            block = await self._patience.bear(read, self._on_life)
+            block = await self._patience.bear(read, self._on_life, size_bytes=length)
         except NotFound as error:
             raise OriginalMissing(error.message) from error
         except AlreadyExists as error:
