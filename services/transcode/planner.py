@@ -54,7 +54,11 @@ _TRY_AGAIN_AFTER_S: Final = 0.25
 _ROOM_WITHIN: Final = timedelta(minutes=1)
 """A video does without samples where memory for them is not free by then."""
 _BUSY: Final = timedelta(seconds=5)
-"""Until a message for which there is no slot comes again: another process may have one then."""
+"""Until a message for which there is no slot comes again, times its deliveries: another process may have one then."""
+_LONGEST_BUSY: Final = timedelta(seconds=30)
+_MAX_BUSY_DELIVERIES: Final = 12
+"""Not quite five minutes of waits. By then the outbox of metadata has said the message again, and goes on to do so
+every five minutes: without an end, the copies that wait would become ever more."""
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -191,12 +195,16 @@ class Planner:
         self._verifications = asyncio.Semaphore(verification_slots)
         self._in_hand: set[tuple[str, int]] = set()
 
-    async def plan_media(self, uploaded: Uploaded) -> timedelta | None:
+    async def plan_media(self, uploaded: Uploaded, deliveries: int = 1) -> timedelta | None:
         """Records a plan, or a failure with a reason.
 
         Whoever waits for the plan may say the message again before a long verification has ended. A copy that comes
         meanwhile is done with at once: should the first one come to nothing, it comes again itself. One that comes
         later reads no original: whether it is still wanted is asked first.
+
+        Args:
+            uploaded: the media.
+            deliveries: how often the message has come, from 1.
 
         Returns:
             None when nothing is left to do for this message; else after how long it shall come again, since all slots
@@ -213,12 +221,12 @@ class Planner:
             return None
         self._in_hand.add(name)
         try:
-            if uploaded.expected_sha256 is not None:
-                if not await self._plans.is_wanted(uploaded.user_id, uploaded.media_id, uploaded.generation):
-                    log.info("plan_no_longer_wanted")
-                    return None
-                if self._verifications.locked():
-                    return _BUSY
+            # First: those who wait come often, and are to cost nobody else a question.
+            if uploaded.expected_sha256 is not None and self._verifications.locked():
+                return _busy(deliveries)
+            if not await self._plans.is_wanted(uploaded.user_id, uploaded.media_id, uploaded.generation):
+                log.info("plan_no_longer_wanted")
+                return None
             await self._plan_or_fail(uploaded)
         except (Stale, NotFound) as error:
             log.info("plan_dropped", reason=error.reason)
@@ -333,6 +341,11 @@ class Planner:
             exc_info=None if expected else error,
         )
         await self._plans.fail_media(uploaded.media_id, uploaded.generation, failure)
+
+
+def _busy(deliveries: int) -> timedelta | None:
+    """After how long a message without a slot comes again; None where its next copy takes over."""
+    return min(deliveries * _BUSY, _LONGEST_BUSY) if deliveries <= _MAX_BUSY_DELIVERIES else None
 
 
 def _attributes(uploaded: Uploaded) -> dict[str, str | int]:
