@@ -222,17 +222,22 @@ class Planner:
         self._in_hand.add(name)
         try:
             # First: those who wait come often, and are to cost nobody else a question.
-            if uploaded.expected_sha256 is not None and self._verifications.locked():
+            if self._has_no_slot_for(uploaded):
                 return _busy(deliveries)
             if not await self._plans.is_wanted(uploaded.user_id, uploaded.media_id, uploaded.generation):
                 log.info("plan_no_longer_wanted")
                 return None
+            if self._has_no_slot_for(uploaded):  # any more
+                return _busy(deliveries)
             await self._plan_or_fail(uploaded)
         except (Stale, NotFound) as error:
             log.info("plan_dropped", reason=error.reason)
         finally:
             self._in_hand.discard(name)
         return None
+
+    def _has_no_slot_for(self, uploaded: Uploaded) -> bool:
+        return uploaded.expected_sha256 is not None and self._verifications.locked()
 
     async def _plan_or_fail(self, uploaded: Uploaded) -> None:
         try:

@@ -257,6 +257,17 @@ async def test_who_waits_for_a_slot_comes_ever_more_seldom_and_at_last_leaves_it
     await first
 
 
+async def test_of_two_that_come_at_once_for_one_slot_neither_waits_for_it_here() -> None:
+    plans, storage = FakePlans(), StuckStorage()
+    under_test = planner(FakeEngine(), plans, storage, verification_slots=1)
+    another = replace(WITH_CHECKSUM, media_id="01890000-0000-7abc-8000-000000000003")
+    both = {asyncio.create_task(under_test.plan_media(one)) for one in (WITH_CHECKSUM, another)}
+    done, held = await asyncio.wait(both, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.result() is not None for task in done] == [True]
+    storage.let.set()
+    assert [await task for task in held] == [None]
+
+
 async def test_a_copy_without_a_checksum_is_not_probed_again_either() -> None:
     plans, engine = FakePlans(), FakeEngine()
     under_test = planner(engine, plans)
