@@ -31,7 +31,8 @@ class Consumer:
         name: durable name, shared by all processes that work on it.
         subject: the one subject it takes.
         ack_wait: how long a message may go without `ack` or `in_progress` before it is delivered again.
-        max_ack_pending: messages in flight over all workers; the fleet's slots and a little more.
+        max_ack_pending: messages over all workers that are in hand, or were given back and wait to come again: the
+            fleet's slots, and room for those that wait. When it is reached, nobody gets a message that is new.
     """
 
     stream: str
@@ -44,7 +45,10 @@ class Consumer:
 _HELD_ACK_WAIT = timedelta(seconds=10)
 """For work of seconds whose message is held meanwhile (`bus.held`): how long a killed process delays its media."""
 
-PLANNER: Final = Consumer(EVENTS, "transcode-planner", "media.uploaded", _HELD_ACK_WAIT, 64)
+PLANNER: Final = Consumer(EVENTS, "transcode-planner", "media.uploaded", _HELD_ACK_WAIT, 4_096)
+"""Pulls and slots bound what is in hand. The rest waits for a slot to be verified in, perhaps for hours, and must not
+hold up media that need none. To the broker each of them is an entry in a table, and a delivery every half minute: some
+140 a second when it is full. `apply` gives a consumer that is there the new number, `restore` leaves it as it is."""
 PUBLISHER: Final = Consumer(EVENTS, "manifest-publisher", "media.encoded", _HELD_ACK_WAIT, 64)
 WORKERS: Final = {
     lane: Consumer(TASKS, f"transcode-{lane}", f"tasks.{lane}", timedelta(seconds=30), 1_024) for lane in LANES

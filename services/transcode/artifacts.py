@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
-from services.runtime.errors import AlreadyExists
+from services.runtime.errors import AlreadyExists, NotFound, Unavailable
 from services.transcode.engine.errors import EngineCrashed
 from services.transcode.engine.outcome import Artifact, ChunkOutcome, Outcome, TrackOutcome
 from services.transcode.patience import Patience
@@ -33,7 +33,12 @@ class ArtifactStore(Protocol):
         ...
 
     async def get(self, bucket: str, key: str) -> bytes:
-        """A whole object."""
+        """A whole object.
+
+        Raises:
+            NotFound: there is none.
+            Unavailable: storage does not answer.
+        """
         ...
 
 
@@ -62,7 +67,8 @@ class ArtifactFolder:
             bucket: the delivery bucket.
             folder: see `folder_of`.
             group: runs the uploads; the first that fails ends it, and with it the attempt.
-            on_life: told of each artifact that is tried again.
+            on_life: told of each artifact that was stored, and while one is on its way (`Patience.bear`): so a lease is
+                held as long as an upload may take, and no longer.
             patience: how long an artifact is offered while storage does not answer.
         """
         self._store = store
@@ -109,13 +115,23 @@ class ArtifactFolder:
         put = partial(
             self._store.put, self._bucket, key, artifact.data, content_type=artifact.content_type, sha256=sha256
         )
+        # Its neighbours share its line.
+        bear = partial(self._patience.bear, on_life=self._on_life, size_bytes=_IN_FLIGHT * len(artifact.data))
         try:
-            await self._patience.bear(put, self._on_life)
+            await bear(put)
         except AlreadyExists:
             # A PUT whose reply was lost is repeated, here or by the client below us, and then meets its own object.
-            if await self._patience.bear(partial(self._store.get, self._bucket, key), self._on_life) != artifact.data:
+            if await bear(partial(self._found, key)) != artifact.data:
                 raise
         self._stored[artifact.name] = Stored(key, len(artifact.data), sha256)
+        self._on_life()
+
+    async def _found(self, key: str) -> bytes:
+        try:
+            return await self._store.get(self._bucket, key)
+        except NotFound as error:
+            # A PUT that was given up goes on below us, and its repeat conflicts with it until it ends.
+            raise Unavailable(f"storage: another PUT has {key} in hand", reason="STORAGE_UNAVAILABLE") from error
 
 
 def _named(outcome: Outcome) -> Iterator[tuple[str, int | None]]:

@@ -14,17 +14,15 @@ from typing import Final
 
 from services.runtime.errors import DeadlineExceeded
 from services.transcode.engine_port import ByteSource
-from services.transcode.originals import BLOCK_BYTES
+from services.transcode.originals import BLOCK_BYTES, longest_reading
 from services.transcode.source import RejectedSource, RejectionReason
 
-_SLOWEST_BYTES_PER_S: Final = 5_000_000
-"""Far below what storage in order gives to one reader: 50 GB may take under three hours, and take some minutes."""
 _AT_LEAST: Final = timedelta(minutes=1)
 
 
 def longest(size_bytes: int) -> timedelta:
     """How long a verification may take: what bounds the time for which its message is held."""
-    return _AT_LEAST + timedelta(seconds=size_bytes / _SLOWEST_BYTES_PER_S)
+    return _AT_LEAST + longest_reading(size_bytes)
 
 
 async def verify(source: ByteSource, expected_sha256: bytes, *, within: timedelta) -> None:

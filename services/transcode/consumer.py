@@ -31,7 +31,7 @@ class Consumer:
         uploaded = _uploaded_from_pb(event)
         trace.get_current_span().set_attribute(semconv.MEDIA_ID, event.media_id)
         async with held(delivery, topology.PLANNER):  # probes and verifications are bounded in time, each by itself
-            again_in = await self._planner.plan_media(uploaded)
+            again_in = await self._planner.plan_media(uploaded, delivery.delivery_count)
         if again_in is not None:
             raise RetryLater(again_in)
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final, Protocol
 
@@ -18,6 +19,9 @@ from services.transcode.patience import PATIENT, Patience
 
 BLOCK_BYTES: Final = 8 << 20
 """At 10 ms a request, blocks of 4 MiB and more no longer show in the time an encode takes."""
+
+_SLOWEST_BYTES_PER_S: Final = 5_000_000
+"""Far below what storage in order gives to one reader: 50 GB may take under three hours, and take some minutes."""
 
 _CACHED_BLOCKS: Final = 2
 """The block in use and the one ahead: 16 MiB a task. The child keeps a cache of its own."""
@@ -54,6 +58,11 @@ class RangeReader(Protocol):
         ...
 
 
+def longest_reading(size_bytes: int) -> timedelta:
+    """How long it may take to read an original from its first byte to its last: what jobs that do so are given."""
+    return timedelta(seconds=size_bytes / _SLOWEST_BYTES_PER_S)
+
+
 def _ignore_life() -> None:
     """Signs of life that nobody counts."""
 
@@ -73,8 +82,8 @@ async def opened(
         storage: where the original lies.
         bucket: its bucket.
         original: which bytes to read.
-        on_life: told of each block that arrived, or is tried again: a sign of life of a job that reads much before it
-            writes.
+        on_life: told of each block that arrived, and while one is asked for (`Patience.bear`): a sign of life of a job
+            that reads much before it writes.
         patience: how long a block is asked for while storage does not answer.
     """
     reader = OriginalReader(storage, bucket, original, on_life, patience)
@@ -138,7 +147,10 @@ class OriginalReader:
         self._blocks.clear()
 
     async def _block(self, number: int) -> bytes:
-        fetch = self._blocks.get(number) or self._begin(number)
+        fetch = self._blocks.get(number)
+        if fetch is None or _has_failed(fetch):
+            # What failed ahead of its time says how storage was then; it may be back.
+            fetch = self._begin(number)
         self._blocks.move_to_end(number)
         try:
             # Shielded: a reader that is cancelled leaves the fetch to `close`.
@@ -159,16 +171,17 @@ class OriginalReader:
 
     async def _fetch(self, number: int) -> bytes:
         offset = number * BLOCK_BYTES
+        length = min(BLOCK_BYTES, self.size_bytes - offset)
         read = partial(
             self._storage.read,
             self._bucket,
             self._original.s3_key,
             etag=self._original.etag,
             offset=offset,
-            length=min(BLOCK_BYTES, self.size_bytes - offset),
+            length=length,
         )
         try:
-            block = await self._patience.bear(read, self._on_life)
+            block = await self._patience.bear(read, self._on_life, size_bytes=length)
         except NotFound as error:
             raise OriginalMissing(error.message) from error
         except AlreadyExists as error:
@@ -184,6 +197,10 @@ class OriginalReader:
             fetch.cancel()
             # Its result, an error included, is nobody's business any more.
             fetch.add_done_callback(_retrieve)
+
+
+def _has_failed(fetch: asyncio.Task[bytes]) -> bool:
+    return fetch.done() and (fetch.cancelled() or fetch.exception() is not None)
 
 
 def _retrieve(fetch: asyncio.Task[bytes]) -> None:

@@ -23,7 +23,7 @@ from services.runtime import semconv
 from services.runtime.errors import DeadlineExceeded, InvalidArgument, NotFound, Stale, Unavailable
 from services.transcode import checksums, memory, originals, per_title, sampling, spans
 from services.transcode.admission import Admission, NoRoom
-from services.transcode.engine.errors import EngineFailed
+from services.transcode.engine.errors import EngineFailed, EngineUnready
 from services.transcode.engine.limits import Limits
 from services.transcode.engine_port import Engine
 from services.transcode.failures import verdict_on
@@ -54,7 +54,11 @@ _TRY_AGAIN_AFTER_S: Final = 0.25
 _ROOM_WITHIN: Final = timedelta(minutes=1)
 """A video does without samples where memory for them is not free by then."""
 _BUSY: Final = timedelta(seconds=5)
-"""Until a message for which there is no slot comes again: another process may have one then."""
+"""Until a message for which there is no slot comes again, times its deliveries: another process may have one then."""
+_LONGEST_BUSY: Final = timedelta(seconds=30)
+_MAX_BUSY_DELIVERIES: Final = 12
+"""Not quite five minutes of waits. By then the outbox of metadata has said the message again, and goes on to do so
+every five minutes: without an end, the copies that wait would become ever more."""
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -164,7 +168,8 @@ class Planner:
             storage: where originals lie.
             bucket: the originals' bucket.
             plans: where plans are recorded.
-            limits: bounds of a probe; `TRIES` times its wall clock bounds how long one takes.
+            limits: bounds of a probe. Its wall clock is for the smallest original and grows with the size: where a file
+                has no index, all of it is read. `TRIES` times that, and what storage loses, is the most one takes.
             probe_slots: probes at once: each is a child that may fill a core.
             verification_slots: verifications at once. Each may take minutes, and mostly waits for storage: with slots
                 of their own, they keep no image waiting.
@@ -190,16 +195,20 @@ class Planner:
         self._verifications = asyncio.Semaphore(verification_slots)
         self._in_hand: set[tuple[str, int]] = set()
 
-    async def plan_media(self, uploaded: Uploaded) -> timedelta | None:
+    async def plan_media(self, uploaded: Uploaded, deliveries: int = 1) -> timedelta | None:
         """Records a plan, or a failure with a reason.
 
         Whoever waits for the plan may say the message again before a long verification has ended. A copy that comes
         meanwhile is done with at once: should the first one come to nothing, it comes again itself. One that comes
         later reads no original: whether it is still wanted is asked first.
 
+        Args:
+            uploaded: the media.
+            deliveries: how often the message has come, from 1.
+
         Returns:
             None when nothing is left to do for this message; else after how long it shall come again, since all slots
-            for verifications are taken.
+            for verifications are taken, or this machine has no child for a probe.
 
         Raises:
             Unavailable, DeadlineExceeded, Internal: storage or the metadata service is away or out of order; the
@@ -212,23 +221,31 @@ class Planner:
             return None
         self._in_hand.add(name)
         try:
-            if uploaded.expected_sha256 is not None:
-                if not await self._plans.is_wanted(uploaded.user_id, uploaded.media_id, uploaded.generation):
-                    log.info("plan_no_longer_wanted")
-                    return None
-                if self._verifications.locked():
-                    return _BUSY
+            # First: those who wait come often, and are to cost nobody else a question.
+            if self._has_no_slot_for(uploaded):
+                return _busy(deliveries)
+            if not await self._plans.is_wanted(uploaded.user_id, uploaded.media_id, uploaded.generation):
+                log.info("plan_no_longer_wanted")
+                return None
+            if self._has_no_slot_for(uploaded):  # any more
+                return _busy(deliveries)
             await self._plan_or_fail(uploaded)
+        except EngineUnready as error:
+            log.warning("planner_unready", error=str(error))
+            return _busy(deliveries)
         except (Stale, NotFound) as error:
             log.info("plan_dropped", reason=error.reason)
         finally:
             self._in_hand.discard(name)
         return None
 
+    def _has_no_slot_for(self, uploaded: Uploaded) -> bool:
+        return uploaded.expected_sha256 is not None and self._verifications.locked()
+
     async def _plan_or_fail(self, uploaded: Uploaded) -> None:
         try:
             source, tasks = await self._decided(uploaded)
-        except (Unavailable, DeadlineExceeded):
+        except (Unavailable, DeadlineExceeded, EngineUnready):
             raise
         except Exception as error:
             # Whatever it is, the next delivery would meet it too, and a message that stays takes the place of others.
@@ -259,7 +276,7 @@ class Planner:
         while True:
             try:
                 return await reading(uploaded)
-            except (RejectedSource, OriginalChanged, Unavailable, DeadlineExceeded):
+            except (RejectedSource, OriginalChanged, Unavailable, DeadlineExceeded, EngineUnready):
                 raise
             except Exception as error:
                 if tries == TRIES:
@@ -279,7 +296,8 @@ class Planner:
     async def _probe(self, uploaded: Uploaded) -> SourceInfo:
         async with self._probes, self._opened(uploaded) as source:
             with spans.TRACER.start_as_current_span("probe", attributes=_attributes(uploaded)) as span:
-                found = await self._engine.probe(source, self._limits, on_stage=spans.stage_recorder())
+                limits = self._limits_of(uploaded)
+                found = await self._engine.probe(source, limits, on_stage=spans.stage_recorder())
                 span.set_attribute(semconv.MEDIA_TYPE, found.kind.value)
                 return found
 
@@ -290,11 +308,12 @@ class Planner:
         if not samples:
             return ladder
         need_bytes = max(memory.need_of(sample, source) for sample in samples)
+        limits = self._limits_of(uploaded)
         async with self._sampling, self._opened(uploaded) as original:
             with spans.TRACER.start_as_current_span("sample", attributes=_attributes(uploaded)) as span:
                 try:
                     async with self._admission.admitted(need_bytes, within=_ROOM_WITHIN):
-                        needs_bps = await sampling.needs_bps(self._engine, samples, original, self._limits)
+                        needs_bps = await sampling.needs_bps(self._engine, samples, original, limits)
                 except (RejectedSource, EngineFailed, NoRoom) as error:
                     _log.warning("sampling_failed", media_id=uploaded.media_id, error=str(error))
                     return ladder
@@ -309,6 +328,10 @@ class Planner:
         if not isinstance(first, PassThroughSpec) or source.video is None or source.video.h264 is None:
             return {}
         return {first.rendition.label: source.video.h264.peak_bps}
+
+    def _limits_of(self, uploaded: Uploaded) -> Limits:
+        reading_s = originals.longest_reading(uploaded.original.size_bytes).total_seconds()
+        return replace(self._limits, wall_clock_s=self._limits.wall_clock_s + reading_s)
 
     def _opened(self, uploaded: Uploaded) -> AbstractAsyncContextManager[OriginalReader]:
         return originals.opened(self._storage, self._bucket, uploaded.original, patience=self._patience)
@@ -326,6 +349,11 @@ class Planner:
             exc_info=None if expected else error,
         )
         await self._plans.fail_media(uploaded.media_id, uploaded.generation, failure)
+
+
+def _busy(deliveries: int) -> timedelta | None:
+    """After how long a message without a slot comes again; None where its next copy takes over."""
+    return min(deliveries * _BUSY, _LONGEST_BUSY) if deliveries <= _MAX_BUSY_DELIVERIES else None
 
 
 def _attributes(uploaded: Uploaded) -> dict[str, str | int]:

@@ -90,7 +90,9 @@ class TranscodeSettings(S3Settings, NatsSettings, TargetSettings):
     task_lease_s: float = Field(30.0, ge=1.0, le=600.0, description="a dead worker's task waits this long")
     transcode_grace_s: float = Field(20.0, ge=0.0, le=3600.0, description="for tasks in hand when told to stop")
 
-    transcode_probe_wall_clock_s: float = Field(45.0, ge=1.0, le=600.0)
+    transcode_probe_wall_clock_s: float = Field(
+        45.0, ge=1.0, le=600.0, description="besides the time that reading the whole original may take"
+    )
     transcode_image_wall_clock_s: float = Field(300.0, ge=1.0)
     transcode_video_wall_clock_s: float = Field(4 * 3600.0, ge=1.0)
     transcode_stall_s: float = Field(30.0, ge=1.0, description="a child without progress is ended after this long")

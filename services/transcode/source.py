@@ -161,7 +161,8 @@ class VideoStreamInfo:
     rendition's timeline. `random_access`: every picture has a time and they never run backwards, so that
     each can be found by its time; in a stream that was cut together they do. `key_frame_interval_s` is the
     longest stretch without a key frame. `h264` is set where the track is H.264 whose key frames form a grid, stored
-    as ISO samples, and shown neither turned nor mirrored. `still_s`: so long the last picture stays while sound goes on.
+    as ISO samples, and shown neither turned nor mirrored. `still_s`: so long the last picture stays while sound goes
+    on.
     """
 
     stream_index: int

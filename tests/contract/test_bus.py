@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -271,6 +272,32 @@ async def test_a_repair_leaves_what_is_there_as_operators_have_set_it(empty_brok
         assert await jetstream.consumer_info(topology.EVENTS, topology.PLANNER.name)
     finally:
         await connection.close()
+
+
+async def test_originals_that_wait_for_a_slot_hold_up_no_others(empty_broker: str) -> None:
+    """Nor do they at a broker whose consumer was made for fewer, once it was provisioned anew."""
+    await topology.ensure_streams(empty_broker, replicas=1)
+    connection = await nats.connect(empty_broker)
+    of_before = topology.consumer_config(replace(topology.PLANNER, max_ack_pending=64))
+    await connection.jetstream().add_consumer(topology.EVENTS, of_before)
+    await connection.close()
+    await topology.ensure_streams(empty_broker, replicas=1)
+    done = asyncio.Event()
+
+    def handle(delivery: Delivery) -> None:
+        if delivery.data == b"waits":
+            raise RetryLater(timedelta(minutes=1))
+        done.set()
+
+    async with (
+        bus.connected(empty_broker, "tests") as own,
+        Consuming(own, topology.PLANNER, handle),
+        asyncio.timeout(SOON),
+    ):
+        for number in range(200):
+            await own.publish("media.uploaded", b"waits", message_id=f"waits-{number}")
+        await own.publish("media.uploaded", b"needs no slot", message_id="other")
+        await done.wait()
 
 
 async def test_many_failures_at_once_are_one_repair(empty_broker: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,9 @@ _FIRST_BACKOFF: Final = timedelta(milliseconds=250)
 _LAST_BACKOFF: Final = timedelta(seconds=5)
 """Short, for it is also how long messages wait on after the broker came back."""
 
+_LOOK_AGAIN_WITHIN: Final = timedelta(minutes=5)
+"""However often a media's message had no effect: what an outage held up goes on so soon after it."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -133,7 +136,7 @@ class Relay:
             due = await transaction.outbox.take_due(shard, self.batch)
             published, refused = await self._publish_all(due)
             if published:
-                await transaction.outbox.mark_published(shard, published, self.look_again_after)
+                await transaction.outbox.mark_published(shard, published, self.look_again_after, _LOOK_AGAIN_WITHIN)
             if refused:
                 await transaction.outbox.postpone(shard, refused, backoff)
             return len(due), len(refused)

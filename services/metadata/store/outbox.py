@@ -71,9 +71,11 @@ class OutboxTable:
         rows = await self._connection.fetch(_SQL["take_due"], shard, limit)
         return [Due(row["outbox_id"], row["subject"], row["body"], row["traceparent"], row["emission"]) for row in rows]
 
-    async def mark_published(self, shard: Shard, outbox_ids: Sequence[UUID], look_again_after: timedelta) -> None:
+    async def mark_published(
+        self, shard: Shard, outbox_ids: Sequence[UUID], look_again_after: timedelta, at_most: timedelta
+    ) -> None:
         """The broker confirmed them; those that must have an effect are looked at again after a while."""
-        await self._connection.execute(_SQL["mark_published"], shard, outbox_ids, look_again_after)
+        await self._connection.execute(_SQL["mark_published"], shard, outbox_ids, look_again_after, at_most)
 
     async def postpone(self, shard: Shard, outbox_ids: Sequence[UUID], wait: timedelta) -> None:
         """The broker did not confirm them."""

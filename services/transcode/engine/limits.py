@@ -10,7 +10,8 @@ class Limits:
     """Bounds of one job.
 
     Attributes:
-        wall_clock_s: the child is killed after this long, whatever it does.
+        wall_clock_s: the child is killed after this long, whatever it does. Of each call of the source or the sink
+            no more than a second counts: it is for the child's own work, and not for an outage of storage.
         stall_s: the child is killed when it has made no progress for this long. Time that the parent takes
             to read the source or to store an artifact does not count.
         address_space_bytes: RLIMIT_AS of the child. A 1080p encode takes about half a GiB, a 4K decode

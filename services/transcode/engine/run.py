@@ -41,6 +41,9 @@ _CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "video/mp2t", *(one.conten
 _MAX_READ_BYTES = 32 << 20
 _MOST_STRETCHED = 4
 """Pixels that are shown for one that is stored, at most: see `display_size`."""
+_STORAGE_COUNTS_S = 1.0
+"""What one call of the source or the sink takes of the wall clock at most: above what a block takes from storage in
+order, and less than it takes at the pace that `originals.longest_reading` reckons with."""
 
 
 Sink = Callable[[Artifact], Awaitable[None]]
@@ -155,7 +158,7 @@ async def _run(job: Mapping[str, Any], source: ByteSource, limits: Limits, calle
         async with wall_clock, forked(limits) as child:
             head = {**job, "limits": to_jsonable(limits), "size_bytes": source.size_bytes}
             await child.send(Frame(FrameType.JOB, head))
-            return await _serve(child, source, caller)
+            return await _serve(child, source, caller, wall_clock)
     except TimeoutError as error:
         if not wall_clock.expired():
             raise  # the caller's own: its source or sink
@@ -164,7 +167,25 @@ async def _run(job: Mapping[str, Any], source: ByteSource, limits: Limits, calle
         raise EngineCrashed("the child broke the protocol", str(error)) from error
 
 
-async def _serve(child: Child, source: ByteSource, caller: _Caller) -> Mapping[str, Any]:
+@contextmanager
+def _parent_works(wall_clock: asyncio.Timeout) -> Iterator[None]:
+    """Stops the wall clock while the child has to wait for storage, but for what storage in order would take.
+
+    So an outage ends as what the source or the sink raises, and is not put down to the original. That a little of each
+    call counts bounds a job whose original makes the child read for ever.
+    """
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    ends_at_s = wall_clock.when()
+    wall_clock.reschedule(None)
+    try:
+        yield
+    finally:
+        if ends_at_s is not None:
+            wall_clock.reschedule(ends_at_s + max(0.0, loop.time() - began_s - _STORAGE_COUNTS_S))
+
+
+async def _serve(child: Child, source: ByteSource, caller: _Caller, wall_clock: asyncio.Timeout) -> Mapping[str, Any]:
     """Answers the child frame by frame until it has an answer of its own, which is returned."""
     progress, is_ready = 0.0, False
     while True:
@@ -173,12 +194,15 @@ async def _serve(child: Child, source: ByteSource, caller: _Caller) -> Mapping[s
             case FrameType.READ:
                 with _parsing():
                     offset, length = _read_range(frame.head, source.size_bytes)
-                await child.send(Frame(FrameType.DATA, body=await source.read(offset, length)))
+                with _parent_works(wall_clock):
+                    data = await source.read(offset, length)
+                await child.send(Frame(FrameType.DATA, body=data))
             case FrameType.ARTIFACT:
                 child.progressed()
                 with _parsing():
                     artifact = _artifact(frame)
-                await caller.sink(artifact)
+                with _parent_works(wall_clock):
+                    await caller.sink(artifact)
             case FrameType.PROGRESS:
                 child.progressed()
                 with _parsing():

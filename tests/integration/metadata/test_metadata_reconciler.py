@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -237,14 +238,33 @@ async def test_a_message_that_was_said_again_meanwhile_is_looked_at_again(
 async def test_a_message_without_effect_is_repeated_ever_more_seldom(
     metadata: Metadata, reconciler: Reconciler, relay: Relay, user: str, sql: Sql
 ) -> None:
-    await metadata.processing(user)
+    await metadata.planned(user, ("720p",))
+    relay = replace(relay, look_again_after=timedelta(minutes=1))
     waits = []
-    for _ in range(4):
+    for _ in range(5):
         await relay.publish_due(timedelta(0))
-        waits.append(await sql.fetchval("SELECT look_again_at - published_at FROM outbox"))
+        waits.append(await sql.fetchval("SELECT look_again_at - published_at FROM outbox WHERE kind = 'task'"))
         await publish_and_let_time_pass(relay, sql)
         await reconciler.run_once()
-    assert waits == [timedelta(hours=hours) for hours in (1, 2, 4, 8)]
+    assert waits == [timedelta(minutes=minutes) for minutes in (1, 2, 4, 8, 16)]
+
+
+async def test_a_media_that_an_outage_held_up_goes_on_soon_after_it(
+    metadata: Metadata, reconciler: Reconciler, relay: Relay, user: str, sql: Sql
+) -> None:
+    await metadata.processing(user)
+    await metadata.encoded(user, ("720p",))
+    relay = replace(relay, look_again_after=timedelta(minutes=1))
+    waits: dict[str, list[timedelta]] = {"media.uploaded": [], "media.encoded": []}
+    for _ in range(5):
+        await relay.publish_due(timedelta(0))
+        for kind, of_kind in waits.items():
+            of_kind.append(
+                await sql.fetchval("SELECT max(look_again_at - published_at) FROM outbox WHERE subject = $1", kind)
+            )
+        await publish_and_let_time_pass(relay, sql)
+        await reconciler.run_once()
+    assert set(map(tuple, waits.values())) == {tuple(timedelta(minutes=minutes) for minutes in (1, 2, 4, 5, 5))}
 
 
 async def test_a_broker_that_lost_everything_costs_a_delay(

@@ -137,6 +137,7 @@ class FakeStorage:
     etag: str = ORIGINAL.etag
     reads: list[tuple[int, int]] = field(default_factory=list)
     put_error: Exception | None = None
+    put_s: float = 0.0
     lose_put_replies: bool = False
     script: dict[str, list[Exception]] = field(default_factory=dict)
 
@@ -153,6 +154,7 @@ class FakeStorage:
     async def put(self, bucket: str, key: str, data: bytes, *, content_type: str, sha256: bytes) -> None:
         await asyncio.sleep(0)
         assert hashlib.sha256(data).digest() == sha256
+        await asyncio.sleep(self.put_s)
         self._scripted("put")
         if self.put_error:
             raise self.put_error
@@ -219,6 +221,7 @@ class FakeEngine:
 
     behaviour: Behaviour = make_image
     found: SourceInfo | Exception | list[SourceInfo | Exception] = IMAGE_SOURCE
+    limits: list[Limits] = field(default_factory=list)
     probed: int = 0
     began: int = 0
     ended: int = 0
@@ -226,6 +229,7 @@ class FakeEngine:
     async def probe(
         self, source: ByteSource, limits: Limits, *, on_stage: Callable[[Stage], None] = lambda _: None
     ) -> SourceInfo:
+        self.limits.append(limits)
         await source.read(0, 16)
         self.probed += 1
         found = self.found.pop(0) if isinstance(self.found, list) else self.found

@@ -7,6 +7,7 @@ from services.transcode import memory
 from services.transcode.admission import Admission
 from services.transcode.encoders import IN_SOFTWARE, Encoders
 from services.transcode.engine.limits import Limits
+from services.transcode.patience import Patience
 from services.transcode.slots import Slots
 from services.transcode.worker import Worker, WorkerPolicy
 from tests.unit.pipeline import fakes
@@ -26,6 +27,7 @@ class Rig:
     ack_wait: timedelta = timedelta(seconds=30)
     admission: Admission = field(default_factory=lambda: Admission(4 * memory.ORDINARY_BYTES))
     encoders: Encoders = IN_SOFTWARE
+    patience: Patience = fakes.SHORT_PATIENCE
     need_bytes: int = memory.ORDINARY_BYTES
     kept: int = 0
 
@@ -42,7 +44,7 @@ class Rig:
             limits={"image": Limits(), "video": Limits()},
             originals_bucket="originals",
             delivery_bucket="delivery",
-            patience=fakes.SHORT_PATIENCE,
+            patience=self.patience,
         )
         return Worker(
             engine=self.engine,

@@ -239,6 +239,45 @@ async def test_verifications_keep_no_other_media_waiting() -> None:
     assert [media_id for media_id, *_ in plans.recorded][1:] == [WITH_CHECKSUM.media_id, another.media_id]
 
 
+async def test_who_waits_for_a_slot_comes_ever_more_seldom_and_at_last_leaves_it_to_the_next_copy() -> None:
+    plans, storage = FakePlans(), StuckStorage()
+    under_test = planner(FakeEngine(), plans, storage, verification_slots=1)
+    first = asyncio.create_task(under_test.plan_media(WITH_CHECKSUM))
+    await storage.asked.wait()
+    plans.error = AssertionError("who waits asks nobody")
+    another = replace(WITH_CHECKSUM, media_id="01890000-0000-7abc-8000-000000000003")
+    waits: list[timedelta] = []
+    while (again_in := await under_test.plan_media(another, len(waits) + 1)) is not None:
+        waits.append(again_in)
+    assert waits == sorted(waits)
+    assert waits[-1] == timedelta(seconds=30)
+    assert timedelta(minutes=4) < sum(waits, timedelta(0)) < timedelta(minutes=5)
+    plans.error = None
+    storage.let.set()
+    await first
+
+
+async def test_of_two_that_come_at_once_for_one_slot_neither_waits_for_it_here() -> None:
+    plans, storage = FakePlans(), StuckStorage()
+    under_test = planner(FakeEngine(), plans, storage, verification_slots=1)
+    another = replace(WITH_CHECKSUM, media_id="01890000-0000-7abc-8000-000000000003")
+    both = {asyncio.create_task(under_test.plan_media(one)) for one in (WITH_CHECKSUM, another)}
+    done, held = await asyncio.wait(both, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+    assert [task.result() is not None for task in done] == [True]
+    storage.let.set()
+    assert [await task for task in held] == [None]
+
+
+async def test_a_copy_without_a_checksum_is_not_probed_again_either() -> None:
+    plans, engine = FakePlans(), FakeEngine()
+    under_test = planner(engine, plans)
+    copy = replace(WITH_CHECKSUM, expected_sha256=None)
+    for _ in range(2):
+        assert await under_test.plan_media(copy) is None
+    assert engine.probed == 1
+    assert len(plans.recorded) == 1
+
+
 def _named(spans: InMemorySpanExporter, name: str) -> ReadableSpan:
     [found] = [span for span in spans.get_finished_spans() if span.name == name]
     return found

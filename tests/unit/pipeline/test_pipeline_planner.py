@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.runtime.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Stale, Unavailable
-from services.transcode.engine.errors import EngineCrashed
+from services.transcode import checksums
+from services.transcode.engine.errors import EngineCrashed, EngineUnready
 from services.transcode.engine.limits import Limits
-from services.transcode.originals import OriginalMissing
+from services.transcode.originals import OriginalMissing, longest_reading
 from services.transcode.plan import Fleet, Output, plan
 from services.transcode.planner import TRIES, PlannedTask, Uploaded, cost_shares
 from services.transcode.preview import Shape, preview
@@ -66,6 +67,18 @@ async def test_a_refused_original_fails_with_a_reason() -> None:
     assert failure.message.startswith("The file is a web page. ")
 
 
+async def test_a_probe_has_the_time_that_reading_the_whole_original_takes() -> None:
+    engine = FakeEngine()
+    for size_bytes in (0, 50_000_000_000):
+        uploaded = replace(UPLOADED, original=replace(fakes.ORIGINAL, size_bytes=size_bytes))
+        await planner(engine, FakePlans()).plan_media(uploaded)
+    small, large = engine.limits
+    assert small == Limits()
+    assert large.stall_s == small.stall_s
+    assert large.wall_clock_s - small.wall_clock_s == longest_reading(50_000_000_000).total_seconds()
+    assert checksums.longest(50_000_000_000) - checksums.longest(0) == longest_reading(50_000_000_000)
+
+
 async def test_an_original_that_was_overwritten_fails_at_once() -> None:
     plans = FakePlans()
     await planner(FakeEngine(), plans, FakeStorage(etag="other")).plan_media(UPLOADED)
@@ -118,6 +131,15 @@ async def test_a_source_that_no_plan_fits_fails_the_media() -> None:
     plans = FakePlans()
     await planner(FakeEngine(found=replace(fakes.VIDEO_SOURCE, video=video)), plans).plan_media(UPLOADED)
     assert [failure.reason for failure in plans.failed] == ["internal"]
+
+
+async def test_a_machine_that_has_no_child_for_a_probe_leaves_the_media_to_another() -> None:
+    plans, engine = FakePlans(), FakeEngine(found=[EngineUnready("no child can be forked"), fakes.VIDEO_SOURCE])
+    one = planner(engine, plans)
+    assert await one.plan_media(UPLOADED) is not None
+    assert (plans.recorded, plans.failed) == ([], [])
+    assert await one.plan_media(UPLOADED) is None
+    assert len(plans.recorded) == 1
 
 
 async def test_a_plan_that_is_refused_fails_the_media() -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -173,6 +174,31 @@ async def test_waiting_for_storage_holds_the_lease() -> None:
     rig = Rig(storage=FakeStorage(script={"read": outage}), lease=timedelta(seconds=0.03))
     await rig.work()
     assert rig.tasks.renewals >= 3
+
+
+async def test_a_slow_upload_holds_the_lease() -> None:
+    rig = Rig(storage=FakeStorage(put_s=0.4))
+    await rig.work()
+    assert rig.tasks.done is not None
+    assert rig.tasks.renewals >= 6
+
+
+async def test_storage_that_hangs_ends_the_attempt_in_time_and_costs_none() -> None:
+    hanging = FakeStorage(put_s=3600)
+    rig = Rig(storage=hanging, patience=replace(fakes.SHORT_PATIENCE, lasts_s=0.2, try_s=0.05))
+    began = time.monotonic()
+    await rig.work()
+    assert time.monotonic() - began < 2
+    assert [(failure.reason, *how) for failure, *how in rig.tasks.failures] == [("storage_unavailable", False, True)]
+
+
+async def test_an_upload_that_was_given_up_and_goes_on_is_waited_for() -> None:
+    storage = FakeStorage(script={"put": [AlreadyExists("409")], "get": [NotFound("not yet"), NotFound("not yet")]})
+    storage.objects["delivery", f"{FOLDER}/1200.jpg"] = fakes.JPEG.data
+    rig = Rig(storage=storage)
+    await rig.work()
+    assert rig.tasks.done is not None
+    assert rig.tasks.failures == []
 
 
 async def test_an_original_that_was_overwritten_fails_for_good() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from services.runtime.errors import Unavailable
+from services.transcode.engine import run as engine
 from services.transcode.engine.errors import EngineCrashed, EngineTimeout, EngineUnready
 from services.transcode.engine.limits import Limits
 from services.transcode.engine.outcome import Artifact, Stage
@@ -100,6 +102,37 @@ async def test_a_cancelled_task_leaves_no_child(sample: bytes, specs: tuple[Chun
 async def test_too_little_memory_is_a_crash_not_a_verdict(sample: bytes, specs: tuple[ChunkSpec, AudioSpec]) -> None:
     with pytest.raises(EngineCrashed):
         await run(specs[0], sample, replace(LIMITS, address_space_bytes=140 << 20), Pid())
+
+
+async def test_time_that_storage_loses_is_not_the_childs(sample: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_STORAGE_COUNTS_S", 0.1)
+
+    class Slow(BytesSource):
+        async def read(self, offset: int, length: int) -> bytes:
+            await asyncio.sleep(2.5)
+            return await super().read(offset, length)
+
+    class Away(BytesSource):
+        async def read(self, offset: int, length: int) -> bytes:
+            await asyncio.sleep(2.5)
+            raise Unavailable("storage has gone")
+
+    limits = replace(LIMITS, wall_clock_s=2.0, stall_s=2.0)
+    with pytest.raises(Unavailable):
+        await probe(Away(sample), limits)
+    assert (await probe(Slow(sample), limits)).video
+
+
+async def test_reads_without_end_are_ended_by_the_wall_clock() -> None:
+    async def reads() -> None:
+        async with asyncio.timeout(0.1) as wall_clock:
+            for _ in range(100):
+                with engine._parent_works(wall_clock):
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
+
+    with pytest.raises(TimeoutError):
+        await reads()
 
 
 async def test_what_the_source_raises_passes_through(sample: bytes) -> None:
