@@ -38,6 +38,19 @@ async def test_every_frame_is_shown_once_in_order_across_borders(
     assert track.track.frame_count == count
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_pictures_that_avi_gives_no_times_are_shown_in_order(codec: str, workers: int) -> None:
+    """With B-frames, it knows only when each is decoded."""
+    rate, count = Fraction(25), 501
+    data = numbered_clip(sources.constant_times(count, rate), rate, "avi", codec=codec, gop_frames=50)
+    assert len(await chunks_of(data)) >= 2
+    _, results = await sources.run_plan(data, LADDER, Fleet(workers))
+    frames = sources.decoded(results["96p"].file)
+    assert [number_of(sources.luma(frame)) for frame in frames] == list(range(count))
+    assert sources.frame_times(frames) == sources.constant_times(count, rate)
+
+
 async def test_a_chunk_is_as_one_worker_alone_would_have_made_it_but_for_its_first_frames() -> None:
     data = numbered_clip(sources.constant_times(450, Fraction(25)), Fraction(25))
     _, whole = await sources.run_plan(data, LADDER, Fleet(1))

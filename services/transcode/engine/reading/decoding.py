@@ -12,7 +12,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS
+from services.transcode.engine.reading.opening import let_through
 from services.transcode.source import RejectedSource, RejectionReason
 
 S = TypeVar("S", VideoStream, AudioStream)
@@ -54,8 +54,13 @@ def video_frames(container: InputContainer, stream: VideoStream, damage: Damage)
 
 
 def decoded(found: "Iterator[Packet[VideoStream]]", damage: Damage) -> Iterator[VideoFrame]:
-    """The frames that packets hold."""
-    return _decoded(found, damage)
+    """The frames that packets hold. One that does not know when it is shown is shown when the decoder gives it out, as
+    libav's own programs have it: at the decode time of the packet that brought it out.
+    """
+    for frame in _decoded(found, damage):
+        if frame.pts is None:
+            frame.pts = frame.dts
+        yield frame
 
 
 def audio_frames(container: InputContainer, stream: AudioStream, damage: Damage) -> Iterator[AudioFrame]:
@@ -68,9 +73,8 @@ def _decoded(found: "Iterator[Packet[Any]]", damage: Damage) -> Iterator[Any]:
         damage.packets += packet.size > 0
         try:
             yield from packet.decode()
-        except NOT_FOR_VERDICTS:
-            raise
-        except Exception:
+        except Exception as error:
+            let_through(error)
             damage.undecodable += 1
 
 
@@ -82,9 +86,8 @@ def packets(container: InputContainer, stream: S) -> "Iterator[Packet[S]]":
             packet = next(demuxed)
         except StopIteration:
             return
-        except NOT_FOR_VERDICTS:
-            raise
-        except Exception:
+        except Exception as error:
+            let_through(error)
             return  # the container ends here: what came before is used, and its length is judged later
         yield packet
 

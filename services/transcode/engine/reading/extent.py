@@ -77,7 +77,7 @@ def counted_extent(container: InputContainer, index: int, start_s: Fraction, rep
     stream = cast(VideoStream, container.streams[index])
     time_base = stream.time_base or _MICROSECOND
     begins = round(start_s / time_base)
-    clock = _Clock()
+    clock = _Clock(begins)
     times: set[int] = set()
     keys: list[int] = []
     packet_bytes: list[int] = []
@@ -120,14 +120,23 @@ def counted_extent(container: InputContainer, index: int, start_s: Fraction, rep
 class _Clock:
     """The time of packets on one clock that goes on where a stream was cut together and its own jumps back."""
 
-    def __init__(self) -> None:
+    def __init__(self, begins: int) -> None:
         self.is_steady = True
+        self._begins = begins
+        self._lag: int | None = None
         self._offset = 0
         self._decoded = -math.inf
         self._shown = 0
 
     def shown(self, packet: "Packet[VideoStream]") -> int | None:
-        """When a packet is shown; None where nobody knows."""
+        """When a packet is shown; None where nobody knows.
+
+        Of a track that knows only when frames are decoded, when some frame is: as many are shown, so much later.
+        """
+        if self._lag is None and packet.pts is None and packet.dts is not None and packet.is_keyframe:
+            self._lag = self._begins - packet.dts
+        if self._lag is not None and packet.dts is not None:
+            return packet.dts + self._lag
         if packet.pts is None:
             self.is_steady = False
             return None

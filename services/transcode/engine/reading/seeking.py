@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from services.transcode.engine.reading.decoding import Damage, decoded, packets, seconds
-from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS
+from services.transcode.engine.reading.opening import let_through
 
 _SETTLED_S = Fraction(1, 2)
 """Decoding begins so much before what is wanted: joining fields and filters look back by a few frames."""
@@ -70,9 +70,8 @@ def _counted(found: Iterator[VideoPacket], on_packet: Callable[[], None]) -> Ite
 def _sought(container: InputContainer, stream: VideoStream, at_s: Fraction) -> bool:
     try:
         container.seek(int(at_s / (stream.time_base or 1)), stream=stream)
-    except NOT_FOR_VERDICTS:
-        raise
-    except Exception:
+    except Exception as error:
+        let_through(error)
         return False  # PyAV raises what libav says, and more; a container without an index says no
     return True
 
