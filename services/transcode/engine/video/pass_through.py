@@ -212,7 +212,6 @@ def _encoded_instead(spec: PassThroughSpec) -> ChunkSpec:
         stream_index=spec.stream_index,
         # In software: that of hardware cannot be opened behind the sandbox, and this rendition has one chunk.
         renditions=(replace(spec.rendition, encoder=SOFTWARE[spec.rendition.codec]),),
-        deinterlace=False,
         random_access=True,
         timeline=spec.timeline,
         first_frame=0,
