@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from services.transcode.engine.reading.opening import let_through
+from services.transcode.engine.reading.splices import Splices, spliced
 from services.transcode.source import RejectedSource, RejectionReason
 
 S = TypeVar("S", VideoStream, AudioStream)
@@ -78,12 +79,23 @@ def _decoded(found: "Iterator[Packet[Any]]", damage: Damage) -> Iterator[Any]:
             damage.undecodable += 1
 
 
-def packets(container: InputContainer, stream: S) -> "Iterator[Packet[S]]":
-    """The packets of a track, up to the end or the point where the container breaks off."""
-    demuxed = container.demux(stream)
+def packets(container: InputContainer, stream: S, splices: Splices | None = None) -> "Iterator[Packet[S]]":
+    """The packets of a track, up to the end or the point where the container breaks off; those of a transport stream on
+    one clock, `splices` of which are counted.
+    """
+    if container.format.name != "mpegts" or not container.streams.video:
+        return demuxed(container, stream)
+    video = stream if isinstance(stream, VideoStream) else container.streams.video[0]
+    both = spliced(demuxed(container, *{video, stream}), video.index, splices or Splices())
+    return (packet for packet in both if packet.stream_index == stream.index)
+
+
+def demuxed(container: InputContainer, *streams: Any) -> "Iterator[Packet[Any]]":
+    """The packets of tracks as they lie in the file, with the times that they say."""
+    found = container.demux(*streams)
     while True:
         try:
-            packet = next(demuxed)
+            packet = next(found)
         except StopIteration:
             return
         except Exception as error:

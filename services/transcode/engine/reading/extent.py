@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 
 from services.transcode.engine.channel import Reporter
 from services.transcode.engine.reading.decoding import packets, seconds
+from services.transcode.engine.reading.splices import Splices
 
 _MICROSECOND = Fraction(1, 1_000_000)  # AV_TIME_BASE
 FALLBACK_RATE = Fraction(30)
@@ -77,13 +78,13 @@ def counted_extent(container: InputContainer, index: int, start_s: Fraction, rep
     stream = cast(VideoStream, container.streams[index])
     time_base = stream.time_base or _MICROSECOND
     begins = round(start_s / time_base)
-    clock = _Clock(begins)
+    clock, splices = _Clock(begins), Splices()
     times: set[int] = set()
     keys: list[int] = []
     packet_bytes: list[int] = []
     key_packets: list[int] = []
     end = begins
-    for packet in packets(container, stream):
+    for packet in packets(container, stream, splices):
         reporter.progress(0.0)
         if not packet.size:
             continue
@@ -110,7 +111,7 @@ def counted_extent(container: InputContainer, index: int, start_s: Fraction, rep
         len(times),
         1 / (interval * time_base),
         1 / (usual * time_base) if abs(interval - usual) <= usual * _BLUR else None,
-        random_access=clock.is_steady,
+        random_access=clock.is_steady and not splices.count,
         key_frame_interval_s=_longest(sorted(keys), begins, in_order[-1]) * time_base,
         packet_bytes=packet_bytes,
         key_packets=key_packets,
