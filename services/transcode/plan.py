@@ -254,7 +254,6 @@ def _chunk_specs(
             label=_chunk_label(number, group, groups),
             stream_index=video.stream_index,
             renditions=group,
-            deinterlace=video.interlaced,
             random_access=video.random_access,
             timeline=timeline,
             first_frame=first_frame,

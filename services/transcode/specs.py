@@ -86,7 +86,6 @@ class ChunkSpec:
     label: str
     stream_index: int
     renditions: tuple[RenditionSpec, ...]
-    deinterlace: bool
     random_access: bool
     timeline: Timeline
     first_frame: int

@@ -1,5 +1,6 @@
 """Finds out what an original is: the child's half of `run.probe`."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 from av.audio.stream import AudioStream
@@ -70,23 +71,25 @@ def _probe_video(file: RemoteFile, container_format: ContainerFormat, limits: Li
         attributes["codec"] = stream.codec_context.name
     with stage(reporter, "measure") as attributes:
         start_s = seconds(frame.pts, frame.time_base) or Fraction(0)
-        extent = indexed_extent(stream, start_s) if is_indexed else None
+        sound = [audio for audio in container.streams.audio if _has_sound(audio)]
+        extent = indexed_extent(stream, sound, start_s) if is_indexed else None
         if extent is None:
             again = open_container(file, container_format)
-            extent = counted_extent(again, stream.index, start_s, reporter)
+            extent = counted_extent(again, stream.index, [audio.index for audio in sound], start_s, reporter)
         attributes.update(bytes_read=file.bytes_fetched)
     if extent.duration_s > limits.max_duration_s:
         raise RejectedSource(
             RejectionReason.TOO_LONG,
             f"the video lasts {float(extent.duration_s):.0f} s; the limit is {limits.max_duration_s} s",
         )
+    still_s = min(extent.still_s, limits.max_duration_s - extent.duration_s)
     return SourceInfo(
         kind=MediaKind.VIDEO,
         container=container_format,
         size_bytes=file.size_bytes,
-        duration_s=extent.duration_s,
-        video=_video_info(stream, frame, extent),
-        audio=tuple(_audio_info(audio) for audio in container.streams.audio if _has_sound(audio)),
+        duration_s=extent.duration_s + still_s,
+        video=replace(_video_info(stream, frame, extent), still_s=still_s),
+        audio=tuple(map(_audio_info, sound)),
         image=None,
     )
 

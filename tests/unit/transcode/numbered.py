@@ -29,12 +29,12 @@ def numbered_clip(
     rate: Fraction,
     container: str = "mp4",
     *,
+    codec: str = "libx264",
     gop_frames: int = 30,
     options: dict[str, str] | None = None,
     x264: str = "",
 ) -> bytes:
     """A clip of 192 x 96 whose every frame shows its number."""
-    codec = "mpeg4" if container == "avi" else "libx264"
     return sources.clip(
         times,
         rate=rate,

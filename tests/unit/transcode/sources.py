@@ -187,7 +187,7 @@ def clip(
 
     `rate` is what the headers claim.
     """
-    time_base = 1 / rate if codec == "mpeg4" else Fraction(1, 90_000)
+    time_base = 1 / rate if codec == "mpeg4" or container == "avi" else Fraction(1, 90_000)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options or {}) as output:
         stream = output.add_stream(codec, rate=rate)
@@ -195,7 +195,8 @@ def clip(
         stream.width, stream.height = size_px
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = time_base
-        stream.options = {"preset": "ultrafast", "bf": "2", "g": str(gop_frames)} if codec == "libx264" else {}
+        quick = {"preset": "ultrafast"} if codec == "libx264" else {}
+        stream.options = {**quick, "bf": "2", "g": str(gop_frames)} if codec in {"libx264", "mpeg4"} else {}
         if x264:
             stream.options = {**stream.options, "x264-params": x264}
         if interlaced:

@@ -9,7 +9,7 @@ from services.transcode.engine.run import probe
 from services.transcode.ladder import Step
 from services.transcode.plan import Fleet, Output, plan
 from services.transcode.specs import ChunkSpec
-from tests.unit.transcode import sources
+from tests.unit.transcode import sources, vfw
 from tests.unit.transcode.numbered import number_of, numbered, numbered_clip
 from tests.unit.transcode.sources import LIMITS, BytesSource
 
@@ -36,6 +36,23 @@ async def test_every_frame_is_shown_once_in_order_across_borders(
     assert [number_of(sources.luma(frame)) for frame in frames] == list(range(count))
     assert sources.frame_times(frames) == sources.constant_times(count, rate)
     assert track.track.frame_count == count
+
+
+@pytest.mark.parametrize(("codec", "fourcc"), [("libx264", b"H264"), ("mpeg4", b"XVID")])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("container", ["avi", "matroska"])
+async def test_pictures_that_avi_gives_no_times_are_shown_in_order(
+    container: str, workers: int, codec: str, fourcc: bytes
+) -> None:
+    """With B-frames, it knows only when each is decoded, and so does Matroska that was made of it."""
+    rate, count = Fraction(25), 501
+    data = numbered_clip(sources.constant_times(count, rate), rate, "avi", codec=codec, gop_frames=50)
+    data = vfw.as_matroska(data, rate, fourcc) if container == "matroska" else data
+    assert len(await chunks_of(data)) >= 2
+    _, results = await sources.run_plan(data, LADDER, Fleet(workers))
+    frames = sources.decoded(results["96p"].file)
+    assert [number_of(sources.luma(frame)) for frame in frames] == list(range(count))
+    assert sources.frame_times(frames) == sources.constant_times(count, rate)
 
 
 async def test_a_chunk_is_as_one_worker_alone_would_have_made_it_but_for_its_first_frames() -> None:

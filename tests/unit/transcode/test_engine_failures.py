@@ -19,8 +19,9 @@ from services.runtime.errors import Unavailable
 from services.transcode.engine import run as engine
 from services.transcode.engine.errors import EngineCrashed, EngineTimeout, EngineUnready
 from services.transcode.engine.limits import Limits
-from services.transcode.engine.outcome import Artifact, Stage
+from services.transcode.engine.outcome import Artifact, ChunkOutcome, Stage
 from services.transcode.engine.run import check_found, execute, probe
+from services.transcode.plan import Output, plan
 from services.transcode.source import RejectedSource, RejectionReason, SourceInfo
 from services.transcode.specs import AudioSpec, ChunkSpec
 from tests.unit.transcode import sources
@@ -383,3 +384,37 @@ async def test_what_a_child_that_was_taken_over_claims_is_held_to_the_limits(
     check_found(found, LIMITS)
     with pytest.raises(ValueError, match=r"^it"):
         check_found(claimed(found), LIMITS)
+
+
+async def test_packets_that_a_decoder_does_not_permit_are_damage() -> None:
+    """Old decoders say -1 of what they cannot decode, which is also EPERM: no refusal of the sandbox, and no crash."""
+    data = sources.clip(
+        sources.constant_times(50, Fraction(25)),
+        rate=Fraction(25),
+        size_px=(176, 144),
+        container="avi",
+        codec="msmpeg4",
+    )
+    hurt = bytearray(data)
+    for begin, end in avi_pictures(data)[10:13]:
+        hurt[begin:end] = b"\xff" * (end - begin)
+    source = await probe(BytesSource(bytes(hurt)), LIMITS)
+    (video,) = plan(source, output=Output(sources.SMALL_LADDER[1:]), fleet=sources.ALONE)[:1]
+    assert isinstance(video, ChunkSpec)
+    assert isinstance((await sources.run(video, bytes(hurt))).outcome, ChunkOutcome)
+    for begin, end in avi_pictures(data)[13:40]:
+        hurt[begin:end] = b"\xff" * (end - begin)
+    with pytest.raises(RejectedSource) as rejection:
+        await sources.run(video, bytes(hurt))
+    assert rejection.value.reason is RejectionReason.CORRUPT
+
+
+def avi_pictures(data: bytes) -> list[tuple[int, int]]:
+    """Where the pictures of an AVI begin and end, by its chunks."""
+    found = []
+    at = data.index(b"movi") + 4
+    while data[at : at + 4] == b"00dc":
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        found.append((at + 8, at + 8 + size))
+        at += 8 + size + size % 2
+    return found

@@ -1,6 +1,6 @@
 """Decodes one track of a container, going on past damage as far as there is something to show."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -12,7 +12,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS
+from services.transcode.engine.reading.opening import let_through
+from services.transcode.engine.reading.splices import Splices, spliced
 from services.transcode.source import RejectedSource, RejectionReason
 
 S = TypeVar("S", VideoStream, AudioStream)
@@ -54,8 +55,13 @@ def video_frames(container: InputContainer, stream: VideoStream, damage: Damage)
 
 
 def decoded(found: "Iterator[Packet[VideoStream]]", damage: Damage) -> Iterator[VideoFrame]:
-    """The frames that packets hold."""
-    return _decoded(found, damage)
+    """The frames that packets hold. One that does not know when it is shown is shown when the decoder gives it out, as
+    libav's own programs have it: at the decode time of the packet that brought it out.
+    """
+    for frame in _decoded(found, damage):
+        if frame.pts is None:
+            frame.pts = frame.dts
+        yield frame
 
 
 def audio_frames(container: InputContainer, stream: AudioStream, damage: Damage) -> Iterator[AudioFrame]:
@@ -68,23 +74,36 @@ def _decoded(found: "Iterator[Packet[Any]]", damage: Damage) -> Iterator[Any]:
         damage.packets += packet.size > 0
         try:
             yield from packet.decode()
-        except NOT_FOR_VERDICTS:
-            raise
-        except Exception:
+        except Exception as error:
+            let_through(error)
             damage.undecodable += 1
 
 
-def packets(container: InputContainer, stream: S) -> "Iterator[Packet[S]]":
-    """The packets of a track, up to the end or the point where the container breaks off."""
-    demuxed = container.demux(stream)
+def packets(
+    container: InputContainer, stream: S, splices: Splices | None = None, also: Collection[int] = ()
+) -> "Iterator[Packet[S]]":
+    """The packets of a track, up to the end or the point where the container breaks off; those of a transport stream on
+    one clock, `splices` of which are counted.
+
+    With those of other tracks, which `also` names by their indices, but for a transport stream.
+    """
+    if container.format.name != "mpegts" or not container.streams.video:
+        return demuxed(container, stream, *(container.streams[index] for index in also))
+    video = stream if isinstance(stream, VideoStream) else container.streams.video[0]
+    both = spliced(demuxed(container, *{video, stream}), video.index, splices or Splices())
+    return (packet for packet in both if packet.stream_index == stream.index)
+
+
+def demuxed(container: InputContainer, *streams: Any) -> "Iterator[Packet[Any]]":
+    """The packets of tracks as they lie in the file, with the times that they say."""
+    found = container.demux(*streams)
     while True:
         try:
-            packet = next(demuxed)
+            packet = next(found)
         except StopIteration:
             return
-        except NOT_FOR_VERDICTS:
-            raise
-        except Exception:
+        except Exception as error:
+            let_through(error)
             return  # the container ends here: what came before is used, and its length is judged later
         yield packet
 

@@ -24,6 +24,11 @@ _DEMUXERS = {
     ContainerFormat.AVI: "avi",
 }
 
+_DECODE_TIMED = {ContainerFormat.AVI, ContainerFormat.MATROSKA}
+"""Formats that say (Matroska: of tracks made for AVI) when frames are decoded, not when they are shown. PyAV has libav
+invent the latter, and it takes them to be in order: B-frames are not."""
+_GENERATE_PTS = 1  # AVFMT_FLAG_GENPTS
+
 _AVIO_BUFFER_BYTES = 1 << 20
 """libav asks in pieces of this size: with its default of 32 KiB the calls into Python show in profiles."""
 
@@ -39,6 +44,17 @@ NOT_FOR_VERDICTS = (MemoryError, WireError, ImportError, PermissionError, Reject
 Neither memory nor a lost parent is the source's fault, nor is a refusal of the sandbox (a library's late
 import).
 """
+
+
+def let_through(error: Exception) -> None:
+    """Raises again what PyAV raised and is not for a verdict.
+
+    Decoders that say -1 of what they cannot decode say EPERM: of libav's, that is damage, and no refusal of the
+    sandbox, which libav has no reason to meet: it opens nothing.
+    """
+    if isinstance(error, NOT_FOR_VERDICTS) and not isinstance(error, av.error.PermissionError):
+        raise error
+
 
 # libav's own logging would go through Python's from foreign threads; failures arrive as exceptions anyway.
 av.logging.set_level(None)
@@ -65,7 +81,7 @@ def open_container(file: RemoteFile, container_format: ContainerFormat) -> Input
     demuxer = _DEMUXERS[container_format]
     file.seek(0)
     try:
-        return av.open(
+        container = av.open(
             file,
             mode="r",
             format=demuxer,
@@ -78,12 +94,14 @@ def open_container(file: RemoteFile, container_format: ContainerFormat) -> Input
             buffer_size=_AVIO_BUFFER_BYTES,
             io_open=_refuse_to_open,
         )
-    except NOT_FOR_VERDICTS:
-        raise
     except Exception as error:  # PyAV leaks UnicodeDecodeError, IndexError and others of hostile files
+        let_through(error)
         raise RejectedSource(
             RejectionReason.CORRUPT, f"the file begins like {container_format} but cannot be read as such"
         ) from error
+    if container_format in _DECODE_TIMED:
+        container.flags &= ~_GENERATE_PTS
+    return container
 
 
 def prepare_decoder(stream: VideoStream, limits: Limits) -> None:

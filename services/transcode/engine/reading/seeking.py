@@ -10,8 +10,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.transcode.engine.reading.decoding import Damage, decoded, packets, seconds
-from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS
+from services.transcode.engine.reading.decoding import Damage, decoded, demuxed, packets, seconds
+from services.transcode.engine.reading.opening import let_through
 
 _SETTLED_S = Fraction(1, 2)
 """Decoding begins so much before what is wanted: joining fields and filters look back by a few frames."""
@@ -51,7 +51,8 @@ def video_frames_from(
         container, stream = reopen()
         if not _sought(container, stream, begins_s - lead_s - _SOUGHT_BEFORE_S):
             continue
-        found = _counted(packets(container, stream), on_packet)
+        # As they are: what was cut together is not sought in, and after a seek libav's first times may be guesses.
+        found = _counted(demuxed(container, stream), on_packet)
         at_ticks = int((begins_s - lead_s) / (stream.time_base or 1))
         frames = decoded(from_key_frame(found, at_ticks), damage)
         first = next(frames, None)
@@ -70,9 +71,8 @@ def _counted(found: Iterator[VideoPacket], on_packet: Callable[[], None]) -> Ite
 def _sought(container: InputContainer, stream: VideoStream, at_s: Fraction) -> bool:
     try:
         container.seek(int(at_s / (stream.time_base or 1)), stream=stream)
-    except NOT_FOR_VERDICTS:
-        raise
-    except Exception:
+    except Exception as error:
+        let_through(error)
         return False  # PyAV raises what libav says, and more; a container without an index says no
     return True
 

@@ -22,8 +22,9 @@ from services.transcode.engine.reading.opening import open_container, prepare_de
 from services.transcode.engine.reading.pacing import Timed, paced
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.reading.seeking import video_frames_from
+from services.transcode.engine.video.deinterlacing import deinterlaced
 from services.transcode.engine.video.encoder import VideoEncoder
-from services.transcode.engine.video.picture import Cascade, deinterlaced
+from services.transcode.engine.video.picture import Cascade
 from services.transcode.engine.video.rendition import Rendition
 from services.transcode.source import RejectedSource, RejectionReason
 from services.transcode.specs import ChunkSpec
@@ -91,7 +92,7 @@ class _Source:
         else:
             begins_s = timeline.origin_s + self._spec.first_frame / timeline.frame_rate
             frames = video_frames_from(begins_s, self.open, self.damage, lambda: self._reporter.progress(0.0))
-        return deinterlaced(frames, cast(Fraction, self.stream.time_base)) if self._spec.deinterlace else frames
+        return deinterlaced(frames, cast(Fraction, self.stream.time_base))
 
 
 class _Encoding:

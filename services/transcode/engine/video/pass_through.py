@@ -20,7 +20,7 @@ from services.transcode.engine.outcome import ChunkOutcome, TrackOutcome, TrackP
 from services.transcode.engine.packaging import cmaf
 from services.transcode.engine.packaging.track import TrackWriter, frame_clock
 from services.transcode.engine.reading.decoding import packets, seconds
-from services.transcode.engine.reading.opening import NOT_FOR_VERDICTS, open_container, prepare_decoder, sniff_file
+from services.transcode.engine.reading.opening import let_through, open_container, prepare_decoder, sniff_file
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.video.chunk import encode_chunk
 from services.transcode.formats import SOFTWARE
@@ -171,9 +171,8 @@ def _decoded(packet: "Packet[VideoStream]") -> int:
     """How many whole frames come out of the decoder now."""
     try:
         frames = packet.decode()
-    except NOT_FOR_VERDICTS:
-        raise
     except Exception as error:
+        let_through(error)
         raise _Unfit("a packet cannot be decoded") from error
     if any(frame.is_corrupt or frame.interlaced_frame for frame in frames):
         raise _Unfit("a frame is damaged, or interlaced")
@@ -213,7 +212,6 @@ def _encoded_instead(spec: PassThroughSpec) -> ChunkSpec:
         stream_index=spec.stream_index,
         # In software: that of hardware cannot be opened behind the sandbox, and this rendition has one chunk.
         renditions=(replace(spec.rendition, encoder=SOFTWARE[spec.rendition.codec]),),
-        deinterlace=False,
         random_access=True,
         timeline=spec.timeline,
         first_frame=0,

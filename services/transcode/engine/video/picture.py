@@ -1,17 +1,17 @@
-"""Frames as a viewer sees them: interlacing undone, scaled, turned upright, in the colours of BT.709."""
+"""Frames as a viewer sees them: scaled, turned upright, in the colours of BT.709."""
 
 import math
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, cast
 
-import av.error
 from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from services.transcode.engine.video.filters import FilterChain
 from services.transcode.engine.video.tonemap import hald, is_hdr
 from services.transcode.source import UNTAGGED_BT709_HEIGHT_PX
 
@@ -79,7 +79,7 @@ class Scaler:
         self._reformatter = VideoReformatter()
         self._tones: _ToneMapper | None = None
         self._shown: tuple[int, Orientation] | None = None
-        self._turns: dict[str, _FilterChain] = {}
+        self._turns: dict[str, FilterChain] = {}
 
     def scale(self, frame: VideoFrame) -> VideoFrame:
         """The frame at the target size. May be the frame itself where nothing has to be done."""
@@ -92,7 +92,7 @@ class Scaler:
             return scaled
         # Turned when small, not when large: fewer pixels to move.
         if shown.filters not in self._turns:
-            self._turns[shown.filters] = _FilterChain(shown.filters, scaled, Fraction(1, 1))
+            self._turns[shown.filters] = FilterChain(shown.filters, scaled, Fraction(1, 1))
         turn = self._turns[shown.filters]
         turn.push(scaled)
         return next(turn.pull())
@@ -144,18 +144,6 @@ class Cascade:
                 )
             )
         return pictures
-
-
-def deinterlaced(frames: Iterable[VideoFrame], time_base: Fraction) -> Iterator[VideoFrame]:
-    """Joins the fields of interlaced frames: one frame out for each one in, times kept."""
-    chain: _FilterChain | None = None
-    for frame in frames:
-        chain = chain or _FilterChain("bwdif=mode=send_frame:deint=interlaced", frame, time_base)
-        chain.push(frame)
-        yield from chain.pull()
-    if chain is not None:
-        chain.push(None)
-        yield from chain.pull()
 
 
 def _source_matrix(frame: VideoFrame) -> Colorspace | None:
@@ -219,29 +207,3 @@ class _ToneMapper:
 
 def _look(frame: VideoFrame) -> tuple[int, int, str, int, int]:
     return frame.width, frame.height, frame.format.name, int(frame.color_trc), int(frame.color_range)
-
-
-class _FilterChain:
-    """A linear libavfilter graph for frames that all look like the first one."""
-
-    def __init__(self, filters: str, like: VideoFrame, time_base: Fraction) -> None:
-        self._graph = Graph()
-        self._graph.threads = 1
-        nodes = [self._graph.add_buffer(width=like.width, height=like.height, format=like.format, time_base=time_base)]
-        for text in filters.split(","):
-            name, _, arguments = text.partition("=")
-            nodes.append(self._graph.add(name, arguments or None))
-        nodes.append(self._graph.add("buffersink"))
-        self._graph.link_nodes(*nodes).configure()
-
-    def push(self, frame: VideoFrame | None) -> None:
-        """Puts a frame in; None ends the stream."""
-        self._graph.vpush(frame)
-
-    def pull(self) -> Iterator[VideoFrame]:
-        """All frames that are ready."""
-        while True:
-            try:
-                yield self._graph.vpull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return

@@ -4,6 +4,7 @@ from fractions import Fraction
 from typing import cast
 
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from PIL import Image
 
@@ -14,6 +15,7 @@ from services.transcode.engine.outcome import ImagesOutcome
 from services.transcode.engine.reading.decoding import Damage, seconds, video_frames
 from services.transcode.engine.reading.opening import open_container, prepare_decoder, sniff_file
 from services.transcode.engine.reading.remote_file import RemoteFile
+from services.transcode.engine.video.deinterlacing import deinterlaced
 from services.transcode.engine.video.picture import Scaler, display_size, orientation
 from services.transcode.source import RejectedSource, RejectionReason
 from services.transcode.specs import PosterSpec
@@ -32,7 +34,8 @@ def encode_poster(spec: PosterSpec, file: RemoteFile, limits: Limits, reporter: 
     with stage(reporter, "decode") as attributes:
         at_s = spec.origin_s + spec.at_s
         chosen: VideoFrame | None = None
-        for number, frame in enumerate(video_frames(container, stream, Damage())):
+        frames = deinterlaced(video_frames(container, stream, Damage()), cast(Fraction, stream.time_base))
+        for number, frame in enumerate(frames):
             chosen = frame
             shown_s = seconds(frame.pts, frame.time_base or stream.time_base)
             reporter.progress(0.5 - 0.5 / (number + 1))
@@ -53,6 +56,13 @@ def _upright(frame: VideoFrame, sample_aspect_ratio: Fraction | None, longer_px:
     )
     factor = min(Fraction(1), Fraction(longer_px, max(width_px, height_px)))
     scaler = Scaler(max(1, round(width_px * factor)), max(1, round(height_px * factor)))
-    rgb = scaler.scale(frame).reformat(format="rgb24", threads=1)
+    # The scaler's pictures are BT.709 whether they say so or not.
+    rgb = scaler.scale(frame).reformat(
+        format="rgb24",
+        src_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+        threads=1,
+    )
     plane = rgb.planes[0]
     return Image.frombytes("RGB", (rgb.width, rgb.height), bytes(plane), "raw", "RGB", plane.line_size)

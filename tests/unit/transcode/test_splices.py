@@ -1,0 +1,114 @@
+"""Transport streams that were cut together: sound stays with its picture, and the film goes on, at every splice."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import cast
+
+import numpy as np
+import pytest
+
+from services.transcode.engine.reading.splices import AnyPacket, Splices, spliced
+from services.transcode.engine.run import probe
+from tests.unit.transcode import sources
+from tests.unit.transcode.sources import LIMITS, BytesSource
+from tests.unit.transcode.test_engine_matrix import LADDER, Made, is_flash, made_file
+
+SECOND = 90_000
+VIDEO, SOUND = 0, 1
+
+
+@dataclass
+class Timed:
+    """What is looked at of a packet."""
+
+    stream_index: int
+    pts: int | None
+    dts: int | None
+    name: str = ""
+    duration: int = 0
+
+
+def picture(at_s: float) -> Timed:
+    return Timed(VIDEO, round(at_s * SECOND), round(at_s * SECOND))
+
+
+def sound(at_s: float, name: str = "") -> Timed:
+    return Timed(SOUND, round(at_s * SECOND), round(at_s * SECOND), name)
+
+
+def on_one_clock(packets: Iterable[Timed]) -> list[Timed]:
+    found = cast(Iterator[AnyPacket], iter(packets))
+    return cast(list[Timed], list(spliced(found, VIDEO, Splices())))
+
+
+def seconds_of(packets: Iterable[Timed], stream_index: int) -> list[float]:
+    return [round((p.pts or 0) / SECOND, 3) for p in packets if p.stream_index == stream_index]
+
+
+def part(begins_s: float, count: int = 10) -> list[Timed]:
+    """A picture and the sound that goes with it, every second."""
+    return [one for number in range(count) for one in (picture(begins_s + number), sound(begins_s + number))]
+
+
+@pytest.mark.parametrize("begins_s", [0, 5, 8, 3_600, 50_000])
+def test_a_part_goes_on_where_the_picture_of_the_one_before_ended(begins_s: int) -> None:
+    packets = on_one_clock(part(0) + part(begins_s) + part(begins_s + 7_000))
+    assert seconds_of(packets, VIDEO) == seconds_of(packets, SOUND) == list(range(30))
+
+
+def test_sound_that_comes_before_the_picture_of_its_part_waits_for_it() -> None:
+    packets = on_one_clock([*part(100), sound(0), sound(1), *part(0)[0::2], sound(2)])
+    assert seconds_of(packets, SOUND)[10:] == [110, 111, 112]
+
+
+def test_sound_that_comes_after_the_picture_of_its_part_stays_in_it() -> None:
+    packets = on_one_clock([*part(100)[:-2], picture(109), picture(0), picture(1), sound(109), sound(0), sound(1)])
+    assert seconds_of(packets, SOUND)[9:] == [109, 110, 111]
+
+
+def test_a_time_that_is_wrong_by_itself_leaves_the_sound_where_it_is() -> None:
+    packets = on_one_clock([*part(100), picture(90_000), *part(110)])
+    assert seconds_of(packets, VIDEO) == [*range(100, 121)]
+    assert seconds_of(packets, SOUND)[:10] == [*range(100, 110)]
+
+
+def test_sound_that_jumps_alone_waits_for_no_picture_for_ever() -> None:
+    alone = [sound(50_000 + number / 50) for number in range(5_000)]
+    packets = on_one_clock([*part(0), *alone, *part(10)])
+    assert len(packets) == 5_040
+    assert packets.index(alone[0]) < packets.index(alone[-1])
+    given_out = on_one_clock([*part(0), *alone, sound(0, "last")])
+    assert given_out[-1].name == "last"
+
+
+def test_steady_packets_are_left_alone() -> None:
+    packets = [Timed(SOUND, None, None), *part(20), picture(39), picture(40)]
+    times = [(packet.pts, packet.dts) for packet in packets]
+    splices = Splices()
+    passed = list(spliced(cast(Iterator[AnyPacket], iter(packets)), VIDEO, splices))
+    assert [(packet.pts, packet.dts) for packet in passed] == times
+    assert splices.count == 0
+
+
+@pytest.mark.parametrize("starts_s", [(0, 0, 0), (100, 50, 100), (0, 3_600, 7_200), (7_200, 0, 3_600)], ids=str)
+@pytest.mark.parametrize("frames", [60, 44])
+async def test_beep_and_flash_stay_together_over_splices(starts_s: tuple[int, ...], frames: int) -> None:
+    """The sound of each part, two seconds of it, is much shorter or longer than the picture."""
+    parts = [
+        Made("part", container="mpegts", frames=frames, video_starts_s=Fraction(at_s), sound_starts_s=Fraction(at_s))
+        for at_s in starts_s
+    ]
+    data = b"".join(map(made_file, parts))
+    source = await probe(BytesSource(data), LIMITS)
+    assert float(source.duration_s) == pytest.approx(3 * frames / 25, abs=0.1)
+    _, results = await sources.run_plan(data, LADDER)
+    shown = sources.decoded(results["108p"].file)
+    assert len(shown) == pytest.approx(3 * frames, abs=2)
+    flashes = [is_flash(frame) for frame in shown]
+    flashes_s = [number / 25 for number in range(1, len(shown)) if flashes[number] and not flashes[number - 1]]
+    heard, start_s = sources.samples(results["audio"].file)
+    loud = np.flatnonzero(np.abs(heard).max(axis=0) > 0.1) / 48_000 + float(start_s)
+    beeps_s = [float(loud[0]), *(float(at) for at, before in zip(loud[1:], loud, strict=False) if at - before > 0.5)]
+    assert flashes_s == pytest.approx([1, 1 + frames / 25, 1 + 2 * frames / 25], abs=0.1)
+    assert beeps_s == pytest.approx(flashes_s, abs=0.045)
