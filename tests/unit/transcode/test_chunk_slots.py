@@ -78,14 +78,18 @@ def shown_by(film: Film, timeline: Timeline, first_frame: int, end_frame: int) -
     witness = Witness()
     chunks._Encoding(spec, 1, Silent(), {RENDITION.label: cast(VideoEncoder, witness)}).run(source)
     assert [slot for slot, _ in witness.shown] == list(range(first_frame, end_frame))
-    return [film.ticks.index(ticks) for _, ticks in witness.shown]
+    numbers = {ticks: number for number, ticks in enumerate(film.ticks)}
+    return [numbers[ticks] for _, ticks in witness.shown]
 
 
 def seen(film: Film, timeline: Timeline) -> Iterator[int]:
     """What a viewer sees in each slot: the last frame that has begun by about half of it, or the first of all."""
+    times, number = film.times, 0
     for slot in range(timeline.frame_count):
         until_s = timeline.origin_s + (slot + Fraction(9, 16)) / timeline.frame_rate
-        yield max((number for number, at_s in enumerate(film.times) if at_s <= until_s), default=0)
+        while number + 1 < len(times) and times[number + 1] <= until_s:
+            number += 1
+        yield number
 
 
 def timeline_of(film: Film, rate: Fraction, frame_count: int, gop_frames: int, gops: int) -> Timeline:
@@ -127,8 +131,8 @@ def variable(draw: st.DrawFn) -> tuple[Film, Timeline]:
     rate = draw(st.sampled_from(RATES))
     time_base = draw(st.sampled_from(CLOCKS))
     usual_ms = st.integers(1, 80)
-    gap_ms = st.one_of(usual_ms, usual_ms, usual_ms, st.integers(1, 1_500))
-    gaps_ms = draw(st.lists(gap_ms, min_size=draw(st.integers(0, 120)), max_size=200))
+    gap_ms = st.one_of(usual_ms, usual_ms, usual_ms, st.integers(1, 400))
+    gaps_ms = draw(st.lists(gap_ms, min_size=draw(st.integers(0, 60)), max_size=100))
     ticks = [draw(st.integers(-(10**6), 10**9))]
     for each_ms in gaps_ms:
         ticks.append(ticks[-1] + max(1, round(Fraction(each_ms, 1_000) / time_base)))
@@ -145,7 +149,7 @@ def chunked(film: Film, timeline: Timeline, chunk_count: int) -> list[int]:
     return [number for first, end in pairwise(borders) for number in shown_by(film, timeline, first, end)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 @given(constant(), st.integers(1, 12))
 def test_frames_of_a_constant_rate_are_shown_once_each_in_order_over_all_borders(
     filmed: tuple[Film, Timeline], chunk_count: int
@@ -159,7 +163,7 @@ def test_frames_of_a_constant_rate_are_shown_once_each_in_order_over_all_borders
         assert numbers == [min(2 * slot + 1, count - 1) for slot in range(timeline.frame_count)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 @given(variable(), st.integers(1, 12))
 def test_a_chunk_shows_in_each_slot_what_the_whole_shows_there(filmed: tuple[Film, Timeline], chunk_count: int) -> None:
     film, timeline = filmed
