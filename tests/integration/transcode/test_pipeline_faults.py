@@ -12,21 +12,24 @@ from services.transcode import app as transcode
 from tests.env import Env
 from tests.integration.transcode.harness import Line, Pipeline, serving, worker_process
 
-FIRST_CHUNK = "video-001"
+FIRST_CHUNK, LAST_CHUNK = "video-001", "video-002"
+ONE_BY_ONE = {"MILLRACE_TRANSCODE_VIDEO_SLOTS": "1"}
 
 
 async def test_a_killed_worker_costs_time_and_no_media(
     pipeline: Pipeline, env: Env, long_clip: bytes, tmp_path: Path, undisturbed: dict[str, list[bytes]]
 ) -> None:
     media_id = await pipeline.begin(long_clip, "video/mp4")
-    async with worker_process(env, tmp_path / "first.log") as first:
-        await pipeline.advanced(media_id, FIRST_CHUNK)
+    async with worker_process({**env, **ONE_BY_ONE}, tmp_path / "first.log") as first:
+        await pipeline.advanced(media_id, LAST_CHUNK)
         first.send_signal(signal.SIGKILL)
         await first.wait()
+        done = await _done(pipeline, media_id)
+        written = await _written(pipeline, media_id, done)
     async with serving(env, transcode.serve):
         media = await pipeline.finished(media_id)
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
-    assert (await pipeline.attempts(media_id))[FIRST_CHUNK] == 2
+    await _assert_what_was_done_was_left_alone(pipeline, media_id, done, written)
     assert await pipeline.checksums(media_id) == undisturbed
 
 
@@ -35,16 +38,18 @@ async def test_a_zombie_changes_nothing(
 ) -> None:
     media_id = await pipeline.begin(long_clip, "video/mp4")
     log = tmp_path / "zombie.log"
-    async with worker_process(env, log) as zombie:
-        await pipeline.advanced(media_id, FIRST_CHUNK)
+    async with worker_process({**env, **ONE_BY_ONE}, log) as zombie:
+        await pipeline.advanced(media_id, LAST_CHUNK)
         zombie.send_signal(signal.SIGSTOP)
+        done = await _done(pipeline, media_id)
+        written = await _written(pipeline, media_id, done)
         async with serving(env, transcode.serve):
             media = await pipeline.finished(media_id)
             published = await _served(pipeline, env, media_id)
             zombie.send_signal(signal.SIGCONT)
             await _until_it_says(log, "attempt_overtaken")
     assert media.status == media_pb2.MEDIA_STATUS_PUBLISHED, media.failure
-    assert (await pipeline.attempts(media_id))[FIRST_CHUNK] == 2
+    await _assert_what_was_done_was_left_alone(pipeline, media_id, done, written)
     assert await _served(pipeline, env, media_id) == published
     assert (await pipeline.media(media_id)).published_at == media.published_at
     assert await pipeline.checksums(media_id) == undisturbed
@@ -116,6 +121,31 @@ async def test_late_copies_of_a_message_do_nothing(pipeline: Pipeline, env: Env,
         await asyncio.sleep(1)  # nothing tells when nothing happens
         assert await pipeline.media(media_id) == before
         assert (await pipeline.attempts(media_id))["image"] == 1
+
+
+async def _done(pipeline: Pipeline, media_id: str) -> set[str]:
+    """Labels of the tasks whose results are recorded."""
+    return {task.label for task in (await pipeline.media(media_id)).tasks if task.done}
+
+
+async def _written(pipeline: Pipeline, media_id: str, labels: set[str]) -> set[str]:
+    """Keys of all that these tasks ever wrote, each attempt into a folder of its own: playlists are not theirs."""
+    blobs = await pipeline.storage.list("delivery", "")
+    keys = [blob.key.split("/") for blob in blobs if not blob.key.endswith(".m3u8")]
+    return {"/".join(parts) for parts in keys if media_id in parts and labels.intersection(parts)}
+
+
+async def _assert_what_was_done_was_left_alone(
+    pipeline: Pipeline, media_id: str, done: set[str], written: set[str]
+) -> None:
+    """The worker was lost in its last chunk; what had been `written` of all that was `done` is all that there is."""
+    assert FIRST_CHUNK in done
+    assert LAST_CHUNK not in done
+    attempts = await pipeline.attempts(media_id)
+    assert {label: attempts[label] for label in done} == dict.fromkeys(done, 1)
+    assert attempts[LAST_CHUNK] == 2
+    assert len(written) > len(done)
+    assert await _written(pipeline, media_id, done) == written
 
 
 async def _until_it_says(log: Path, words: str) -> None:

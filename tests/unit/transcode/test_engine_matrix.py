@@ -96,7 +96,7 @@ MADE = [
     Made("h264 at 120", rate=Fraction(120), shown_frames=120),
     Made("h264 at 15", rate=Fraction(15)),
     Made("index at the front", mux={"movflags": "faststart"}),
-    Made("fragmented mp4", mux={"movflags": "frag_keyframe+empty_moov"}, late_frames=1),
+    Made("fragmented mp4", mux={"movflags": "frag_keyframe+empty_moov"}),
     Made("mov", container="mov"),
     Made("mov, prores 4:2:2 10 bits", container="mov", codec="prores_ks", pix_fmt="yuv422p10le", sound="pcm_s24le"),
     Made("mov, motion jpeg", container="mov", codec="mjpeg", pix_fmt="yuvj420p", sound="pcm_s16le"),

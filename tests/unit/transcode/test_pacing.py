@@ -36,11 +36,22 @@ def test_any_times_fill_the_timeline_in_order(times: list[Fraction]) -> None:
     for slot, number in enumerate(slots):
         at_s = in_order[number]
         assert at_s is not None
-        assert number == 0 or at_s <= Fraction(slot, 10) + Fraction(1, 20)
+        assert number == 0 or at_s <= Fraction(slot, 10) + Fraction(9, 160)
 
 
 def test_half_the_rate_shows_every_other_frame() -> None:
     assert shown([Fraction(n, 120) for n in range(8)], Fraction(60)) == [1, 3, 5, 7]
+
+
+@pytest.mark.parametrize("every", [2, 4])
+@pytest.mark.parametrize("clock", [Fraction(1, 1_000), Fraction(1, 90_000)])
+@pytest.mark.parametrize("rate", [Fraction(60), Fraction(60_000, 1001)])
+def test_every_slot_has_its_share_of_frames_at_a_part_of_the_rate_whatever_the_clock(
+    rate: Fraction, clock: Fraction, every: int
+) -> None:
+    times: list[Fraction | None] = [round(n / rate / every / clock) * clock for n in range(1_200)]
+    count = 1_200 // every - 1  # the last one shows whatever is left
+    assert shown(times, rate)[:count] == [every // 2 + every * slot for slot in range(count)]
 
 
 def test_a_late_frame_repeats_the_one_before() -> None:

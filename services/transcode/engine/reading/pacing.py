@@ -1,6 +1,6 @@
 """Puts frames that come when they come onto a timeline with a constant frame rate.
 
-Every slot of the timeline shows the frame that a viewer would see at that moment, to the nearest half frame:
+Every slot of the timeline shows the frame that a viewer would see at that moment, to about half a frame:
 late frames repeat the one before, frames that share a slot yield to the last. A source that has a constant
 rate already passes through frame by frame. Pure, and frames are whatever the caller makes of them.
 """
@@ -12,6 +12,11 @@ from math import ceil
 from typing import Generic, TypeVar
 
 F = TypeVar("F")
+
+_REACH = Fraction(1, 2) + Fraction(1, 16)
+"""A slot shows what begins within so much of its length after its own time. Matroska rounds to milliseconds: a frame
+that is halfway between two slots, as every other one is at half the source's rate, would else go to either of them. Its
+time and that of the first are off by up to half a millisecond each, which is less than a sixteenth of a slot."""
 
 _JUMP_S = 1
 """So far back, a time is that of another clock; no encoder reorders frames by as much."""
@@ -66,4 +71,4 @@ def paced(frames: Iterable[Timed[F]], frame_rate: Fraction, origin_s: Fraction) 
 
 def _slot(at_s: Fraction, frame_rate: Fraction, origin_s: Fraction) -> int:
     # Nearest, and the earlier of two: at half the source's rate, every slot then gets exactly two frames.
-    return ceil((at_s - origin_s) * frame_rate - Fraction(1, 2))
+    return ceil((at_s - origin_s) * frame_rate - _REACH)
