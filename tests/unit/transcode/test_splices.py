@@ -27,6 +27,7 @@ class Timed:
     dts: int | None
     name: str = ""
     duration: int = 0
+    size: int = 10_000
 
 
 def picture(at_s: float) -> Timed:
@@ -46,44 +47,66 @@ def seconds_of(packets: Iterable[Timed], stream_index: int) -> list[float]:
     return [round((p.pts or 0) / SECOND, 3) for p in packets if p.stream_index == stream_index]
 
 
-def part(begins_s: float, count: int = 10) -> list[Timed]:
+def recording(begins_s: float, count: int = 10) -> list[Timed]:
     """A picture and the sound that goes with it, every second."""
     return [one for number in range(count) for one in (picture(begins_s + number), sound(begins_s + number))]
 
 
 @pytest.mark.parametrize("begins_s", [0, 5, 8, 3_600, 50_000])
-def test_a_part_goes_on_where_the_picture_of_the_one_before_ended(begins_s: int) -> None:
-    packets = on_one_clock(part(0) + part(begins_s) + part(begins_s + 7_000))
+def test_a_recording_goes_on_where_the_picture_of_the_one_before_ended(begins_s: int) -> None:
+    packets = on_one_clock(recording(0) + recording(begins_s) + recording(begins_s + 7_000))
     assert seconds_of(packets, VIDEO) == seconds_of(packets, SOUND) == list(range(30))
 
 
-def test_sound_that_comes_before_the_picture_of_its_part_waits_for_it() -> None:
-    packets = on_one_clock([*part(100), sound(0), sound(1), *part(0)[0::2], sound(2)])
+def test_sound_that_comes_before_the_picture_of_its_recording_waits_for_it() -> None:
+    packets = on_one_clock([*recording(100), sound(0), sound(1), *recording(0)[0::2], sound(2)])
     assert seconds_of(packets, SOUND)[10:] == [110, 111, 112]
 
 
-def test_sound_that_comes_after_the_picture_of_its_part_stays_in_it() -> None:
-    packets = on_one_clock([*part(100)[:-2], picture(109), picture(0), picture(1), sound(109), sound(0), sound(1)])
+def test_sound_that_comes_after_the_picture_of_its_recording_stays_in_it() -> None:
+    packets = on_one_clock([*recording(100)[:-2], picture(109), picture(0), picture(1), sound(109), sound(0), sound(1)])
     assert seconds_of(packets, SOUND)[9:] == [109, 110, 111]
 
 
 def test_a_time_that_is_wrong_by_itself_leaves_the_sound_where_it_is() -> None:
-    packets = on_one_clock([*part(100), picture(90_000), *part(110)])
+    packets = on_one_clock([*recording(100), picture(90_000), *recording(110)])
     assert seconds_of(packets, VIDEO) == [*range(100, 121)]
     assert seconds_of(packets, SOUND)[:10] == [*range(100, 110)]
 
 
-def test_sound_that_jumps_alone_waits_for_no_picture_for_ever() -> None:
+def test_sound_that_jumps_alone_waits_for_no_picture_for_ever_and_follows_on() -> None:
     alone = [sound(50_000 + number / 50) for number in range(5_000)]
-    packets = on_one_clock([*part(0), *alone, *part(10)])
-    assert len(packets) == 5_040
-    assert packets.index(alone[0]) < packets.index(alone[-1])
-    given_out = on_one_clock([*part(0), *alone, sound(0, "last")])
-    assert given_out[-1].name == "last"
+    packets = on_one_clock([*recording(0), *alone, *recording(10)])
+    sounds = [packet for packet in packets if packet.stream_index == SOUND]
+    assert sounds[10:5_010] == alone
+    assert {packet.pts for packet in alone} == {None}
+    assert packets.index(alone[0]) < packets.index(packets[-2])
+
+
+def test_one_time_of_sound_that_is_wrong_stops_nothing() -> None:
+    astray = sound(50_000)
+    packets = on_one_clock([*recording(0), astray, *recording(10)])
+    assert packets.index(astray) < len(packets) - 15
+    assert astray.pts is None
+    assert [packet.pts for packet in packets if packet.stream_index == SOUND and packet is not astray] == [
+        number * SECOND for number in range(20)
+    ]
+
+
+def test_steady_sound_may_be_far_from_its_picture() -> None:
+    packets = [*map(picture, range(20)), *map(sound, range(40)), *map(picture, range(20, 40))]
+    assert seconds_of(on_one_clock(packets), SOUND) == seconds_of(packets, VIDEO) == list(range(40))
+
+
+def test_sound_may_pause() -> None:
+    packets = [
+        one for one in recording(0, 100) if one.stream_index == VIDEO or not 10 * SECOND < (one.pts or 0) < 80 * SECOND
+    ]
+    assert seconds_of(on_one_clock(packets), SOUND) == [*range(11), *range(80, 100)]
 
 
 def test_steady_packets_are_left_alone() -> None:
-    packets = [Timed(SOUND, None, None), *part(20), picture(39), picture(40)]
+    packets = [Timed(SOUND, None, None), *recording(20), picture(39), picture(40)]
     times = [(packet.pts, packet.dts) for packet in packets]
     splices = Splices()
     passed = list(spliced(cast(Iterator[AnyPacket], iter(packets)), VIDEO, splices))
@@ -94,12 +117,14 @@ def test_steady_packets_are_left_alone() -> None:
 @pytest.mark.parametrize("starts_s", [(0, 0, 0), (100, 50, 100), (0, 3_600, 7_200), (7_200, 0, 3_600)], ids=str)
 @pytest.mark.parametrize("frames", [60, 44])
 async def test_beep_and_flash_stay_together_over_splices(starts_s: tuple[int, ...], frames: int) -> None:
-    """The sound of each part, two seconds of it, is much shorter or longer than the picture."""
-    parts = [
-        Made("part", container="mpegts", frames=frames, video_starts_s=Fraction(at_s), sound_starts_s=Fraction(at_s))
+    """The sound of each recording, two seconds of it, is much shorter or longer than the picture."""
+    recordings = [
+        Made(
+            "recording", container="mpegts", frames=frames, video_starts_s=Fraction(at_s), sound_starts_s=Fraction(at_s)
+        )
         for at_s in starts_s
     ]
-    data = b"".join(map(made_file, parts))
+    data = b"".join(map(made_file, recordings))
     source = await probe(BytesSource(data), LIMITS)
     assert float(source.duration_s) == pytest.approx(3 * frames / 25, abs=0.1)
     _, results = await sources.run_plan(data, LADDER)

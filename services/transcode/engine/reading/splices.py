@@ -1,12 +1,13 @@
-"""One clock for the tracks of a transport stream that was cut together of parts, each of which had its own.
+"""One clock for the tracks of a transport stream that was cut together of recordings, each of which had its own.
 
-Where a part ends and the next begins is the picture's to say: if every track went on at its own end, sound and picture
+Where one ends and the next begins is the picture's to say: if every track went on at its own end, sound and picture
 would part ways by what the one is shorter than the other, at every splice anew.
 """
 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias
 
 from av.packet import Packet
@@ -17,13 +18,15 @@ _LEAP = 10 * _TICKS_A_SECOND
 """So far ahead, a decode time is that of another clock: ffmpeg's `dts_delta_threshold`, for transport streams too."""
 
 _STEP_BACK = _TICKS_A_SECOND // 2
-"""So far back, sound is of another part; less is a coarse clock, and costs nothing."""
+"""So far back, sound is of another recording; less is a coarse clock, and costs nothing."""
 
 _NEAR = 5 * _TICKS_A_SECOND
-"""So far beside the picture, sound is still of the same part: multiplexers let one run ahead by a second or two."""
+"""So far beside the picture, sound is still of the same recording: multiplexers let one run ahead a little."""
 
-_MOST_HELD = 4096
-"""Packets of sound that wait for the picture to come to their part: over a minute, a few megabytes at most."""
+_MAX_HELD_BYTES = 16 << 20
+"""Of sound that waits for the picture to come to its recording: minutes of it as a rule."""
+_HELD_PACKET_BYTES = 600
+"""What a packet takes beside its data, as measured."""
 
 AnyPacket: TypeAlias = "Packet[Any]"
 
@@ -36,7 +39,7 @@ class Splices:
 
 
 def spliced(found: Iterator[AnyPacket], video_index: int, splices: Splices) -> Iterator[AnyPacket]:
-    """Packets with times on the first part's clock, which goes on with the next picture at each splice.
+    """Packets with times on the first recording's clock, which goes on with the next picture at each splice.
 
     A splice is where the picture's decode time steps back, or leaps ahead.
 
@@ -45,22 +48,26 @@ def spliced(found: Iterator[AnyPacket], video_index: int, splices: Splices) -> I
         video_index: of the picture's track.
         splices: counts them.
     """
-    parts = _Parts(splices)
+    recordings = _Recordings(splices)
     held: deque[AnyPacket] = deque()
+    held_bytes = 0
     for packet in found:
         if packet.stream_index == video_index:
-            parts.show(packet)
+            recordings.show(packet)
             yield packet
         else:
             held.append(packet)
-        while held and (parts.has_part_of(held[0]) or len(held) > _MOST_HELD):
-            yield parts.heard(held.popleft())
+            held_bytes += packet.size + _HELD_PACKET_BYTES
+        # One that belongs nowhere, where the next one belongs to what is there, is astray.
+        while held and (any(map(recordings.has, islice(held, 2))) or held_bytes > _MAX_HELD_BYTES):
+            held_bytes -= held[0].size + _HELD_PACKET_BYTES
+            yield recordings.heard(held.popleft())
     while held:
-        yield parts.heard(held.popleft())
+        yield recordings.heard(held.popleft())
 
 
 @dataclass(slots=True)
-class _Part:
+class _Recording:
     """What is added to its clock, and the decode time at which its picture is."""
 
     offset: int = 0
@@ -70,12 +77,12 @@ class _Part:
         return self.reached is None or abs(at - self.reached) <= _NEAR
 
 
-class _Parts:
-    """The part in which the picture is, and that in which the sound is; this may be late, or early and has to wait."""
+class _Recordings:
+    """The recording in which the picture is, and that in which the sound is: late, or early, when it has to wait."""
 
     def __init__(self, splices: Splices) -> None:
         self._splices = splices
-        self._shown = self._heard = _Part()
+        self._shown = self._heard = _Recording()
         self._decoded = 0
         self._interval = 0
         self._shown_until: int | None = None
@@ -87,45 +94,49 @@ class _Parts:
         if at is not None:
             reached = self._shown.reached
             if reached is not None and not 0 <= at - reached <= _LEAP:
-                self._begin_part(at if packet.pts is None else packet.pts)
+                self._begin_recording(at if packet.pts is None else packet.pts)
             elif reached is not None and at > reached:
                 self._interval = at - reached
             self._shown.reached = at
         _shift(packet, self._shown.offset)
         if packet.dts is not None:
-            # A part may need more time to reorder its pictures than the one before.
+            # A recording may need more time to reorder its pictures than the one before.
             packet.dts = self._decoded = max(packet.dts, self._decoded) if self._splices.count else packet.dts
         if packet.pts is not None:
             until = packet.pts + (packet.duration or self._interval)
             self._shown_until = until if self._shown_until is None else max(self._shown_until, until)
 
-    def _begin_part(self, shown: int) -> None:
+    def _begin_recording(self, shown: int) -> None:
         self._splices.count += 1
         until = shown if self._shown_until is None else self._shown_until
-        self._shown = _Part(until - shown)
+        self._shown = _Recording(until - shown)
 
-    def has_part_of(self, packet: AnyPacket) -> bool:
-        """Whether the picture has come to the part to which a packet of sound belongs."""
-        return self._part_of(packet) is not None
+    def has(self, packet: AnyPacket) -> bool:
+        """Whether the picture has come to the recording to which a packet of sound belongs."""
+        return self._recording_of(packet) is not None
 
     def heard(self, packet: AnyPacket) -> AnyPacket:
-        """Puts a packet of sound on the clock."""
-        self._heard = self._part_of(packet) or self._shown
+        """Puts a packet of sound on the clock; one whose time belongs to no picture follows the one before."""
+        recording = self._recording_of(packet)
+        if recording is None:
+            packet.pts = packet.dts = None
+            return packet
+        self._heard = recording
         at = _time(packet)
         self._heard_at = self._heard_at if at is None else at
         _shift(packet, self._heard.offset)
         return packet
 
-    def _part_of(self, packet: AnyPacket) -> _Part | None:
+    def _recording_of(self, packet: AnyPacket) -> _Recording | None:
         at = _time(packet)
         if at is None:
             return self._heard
-        goes_on = self._heard_at is None or -_STEP_BACK <= at - self._heard_at <= _LEAP
-        if not goes_on:
-            return self._shown if self._shown is not self._heard else None
-        if self._shown.is_near(at):
-            return self._shown
-        return self._heard if self._heard is not self._shown and self._heard.is_near(at) else None
+        ahead = 0 if self._heard_at is None else at - self._heard_at
+        is_near = self._shown.is_near(at)
+        # Sound may pause for long: what leaps ahead to where the picture is leaps to no other recording.
+        if ahead < -_STEP_BACK or (ahead > _LEAP and not is_near):
+            return None if self._shown is self._heard else self._shown
+        return self._shown if is_near else self._heard
 
 
 def _time(packet: AnyPacket) -> int | None:
