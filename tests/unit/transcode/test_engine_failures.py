@@ -224,8 +224,7 @@ BUSY_PARENT = """
     import uvloop
     from services.transcode.engine.limits import Limits
     from services.transcode.engine.run import probe
-    from services.transcode.plan import Output, plan
-from services.transcode.source import RejectedSource
+    from services.transcode.source import RejectedSource
 
     class Text:
         size_bytes = 1000
