@@ -23,6 +23,7 @@ from services.transcode.engine.outcome import Outcome, outcome_to_json
 from services.transcode.engine.probing import probe_file
 from services.transcode.engine.reading.remote_file import RemoteFile
 from services.transcode.engine.sound.audio import encode_audio
+from services.transcode.engine.video import processor
 from services.transcode.engine.video.chunk import encode_chunk
 from services.transcode.engine.video.encoder import VideoEncoder, opened_ahead
 from services.transcode.engine.video.pass_through import pass_through
@@ -52,7 +53,8 @@ _IMPORTED_LATE = (
 
 
 def warm_up() -> None:
-    """Imports, before any fork, what libraries import late."""
+    """Imports, before any fork, what libraries import late, and looks at what can be seen only now."""
+    processor.x264_asm()
     for name in _IMPORTED_LATE:
         importlib.import_module(name)
 

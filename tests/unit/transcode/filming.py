@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import cast
 
 from av.container import InputContainer
+from av.format import ContainerFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -116,6 +117,10 @@ class FilmContainer:
 
     def __post_init__(self) -> None:
         self.time_base = self.film.time_base
+
+    @property
+    def format(self) -> ContainerFormat:
+        return ContainerFormat("matroska", "r")
 
     @property
     def streams(self) -> list["FilmContainer"]:

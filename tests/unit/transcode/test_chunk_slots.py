@@ -71,7 +71,7 @@ class _Source(chunks._Source):
 
 def shown_by(film: Film, timeline: Timeline, first_frame: int, end_frame: int) -> list[int]:
     """The number of the film's frame in each slot of a chunk."""
-    spec = ChunkSpec("video", 0, (RENDITION,), False, True, timeline, first_frame, end_frame, 1)
+    spec = ChunkSpec("video", 0, (RENDITION,), True, timeline, first_frame, end_frame, 1)
     source = _Source(spec, cast(RemoteFile, None), Limits(), Silent())
     source.film = film
     source.open()

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import cast
 
 import av
@@ -14,6 +15,7 @@ from av.video.stream import VideoStream
 
 from services.transcode.engine.codecs import av1
 from services.transcode.engine.codecs.annexb import nal_units
+from services.transcode.engine.video import processor
 from services.transcode.engine.video.encoder import VideoEncoder
 from services.transcode.engine.video.encoder_settings import settings_for
 from services.transcode.formats import Codec
@@ -40,6 +42,12 @@ def pictures(count: int, seed: int, width_px: int = 192, height_px: int = 96) ->
         if number % 9 == 0:
             noise = random.integers(0, 120, (height_px * 3 // 2, width_px), dtype=np.uint8)
         yield VideoFrame.from_ndarray(np.roll(noise, number * 3, axis=1) + np.uint8(seed % 64), format="yuv420p")
+
+
+def litter(junk: int) -> None:
+    """Leaves the heap full of one value."""
+    blocks = [np.full(size, junk, np.uint8) for size in (1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20) for _ in range(8)]
+    del blocks
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,32 @@ def encoded(spec: RenditionSpec, timeline: Timeline, count: int, seed: int, firs
 def test_the_same_pictures_give_the_same_bytes(codec: Codec) -> None:
     first, second = (encoded(spec_of(codec), timeline_of(120), 120, seed=1) for _ in range(2))
     assert first.samples == second.samples
+
+
+@pytest.mark.parametrize("size_px", [(854, 480), (480, 854), (368, 640), (160, 90)])
+def test_nor_do_they_depend_on_what_memory_held_before(size_px: tuple[int, int]) -> None:
+    """Sizes whose rows of macroblocks fill no vector of AVX-512."""
+    spec = spec_of(Codec.H264, *size_px)
+    found = set[bytes]()
+    for junk in (0x00, 0x35, 0xFF):
+        litter(junk)
+        found.add(b"".join(encoded(spec, timeline_of(40), 40, seed=1).samples))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "held_to"),
+    [
+        ("fpu sse2 avx avx2 avx512f avx512bw", "avx2,fma3,bmi2,lzcnt"),
+        ("fpu sse2 avx avx2", None),
+        (None, None),
+    ],
+)
+def test_x264_leaves_avx_512_alone(tmp_path: Path, flags: str | None, held_to: str | None) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbogomips\t: 1\n")
+    assert processor.x264_asm(cpuinfo) == held_to
 
 
 @EVERY_CODEC

@@ -16,7 +16,7 @@ from tests.unit.transcode.test_plan import SOURCE, VIDEO
 
 RATES = [Fraction(24_000, 1001), Fraction(25), Fraction(30_000, 1001), Fraction(30), Fraction(60_000, 1001)]
 SIZES_PX = [(1920, 1080), (1080, 1920), (1440, 1080), (1280, 720), (854, 480), (640, 360), (320, 180), (90, 160)]
-HIGH = H264Info(profile=100, level=40, gop_frames=60, peak_bps=600_000)
+HIGH = H264Info(profile=100, level=40, gop_frames=60, average_bps=300_000, peak_bps=600_000)
 BT709 = ColourInfo(1, 1, 1, full_range=False)
 
 

@@ -8,6 +8,7 @@ depend on the settings alone, quality that has no memory (capped CRF), and the s
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from services.transcode.engine.video import processor
 from services.transcode.specs import RenditionSpec, Timeline
 
 _Params = Mapping[str, str | int]
@@ -73,12 +74,13 @@ _X264_PARAMS: _Params = {
 
 
 def _x264(spec: RenditionSpec, timeline: Timeline) -> EncoderSettings:
+    asm = processor.x264_asm()
     options = {
         "preset": _X264_PRESET,
         "profile": _X264_PROFILE,
         **_capped(spec),
         "forced-idr": "1",
-        "x264-params": _joined({**_X264_PARAMS, **_grid(timeline)}),
+        "x264-params": _joined({**_X264_PARAMS, **_grid(timeline), **({"asm": asm} if asm else {})}),
     }
     # B-frames, of which one in a group is referred to by the others.
     return EncoderSettings("libx264", options, reorder_frames=2)
