@@ -112,25 +112,26 @@ class ArtifactFolder:
     async def _upload(self, artifact: Artifact) -> None:
         key = f"{self._folder}/{artifact.name}"
         sha256 = bytes.fromhex(artifact.sha256)
-        put = partial(
-            self._store.put, self._bucket, key, artifact.data, content_type=artifact.content_type, sha256=sha256
-        )
         # Its neighbours share its line.
-        bear = partial(self._patience.bear, on_life=self._on_life, size_bytes=_IN_FLIGHT * len(artifact.data))
-        try:
-            await bear(put)
-        except AlreadyExists:
-            # A PUT whose reply was lost is repeated, here or by the client below us, and then meets its own object.
-            if await bear(partial(self._found, key)) != artifact.data:
-                raise
+        size_bytes = _IN_FLIGHT * len(artifact.data)
+        await self._patience.bear(partial(self._put, key, artifact, sha256), self._on_life, size_bytes=size_bytes)
         self._stored[artifact.name] = Stored(key, len(artifact.data), sha256)
         self._on_life()
+
+    async def _put(self, key: str, artifact: Artifact, sha256: bytes) -> None:
+        content_type = artifact.content_type
+        try:
+            await self._store.put(self._bucket, key, artifact.data, content_type=content_type, sha256=sha256)
+        except AlreadyExists:
+            # A PUT whose reply was lost is repeated, here or by the client below us, and then meets its own object.
+            if await self._found(key) != artifact.data:
+                raise
 
     async def _found(self, key: str) -> bytes:
         try:
             return await self._store.get(self._bucket, key)
         except NotFound as error:
-            # A PUT that was given up goes on below us, and its repeat conflicts with it until it ends.
+            # One that was given up goes on below us, and its repeat conflicts with it until it ends, well or not.
             raise Unavailable(f"storage: another PUT has {key} in hand", reason="STORAGE_UNAVAILABLE") from error
 
 

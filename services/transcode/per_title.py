@@ -37,9 +37,10 @@ def samples(specs: Sequence[TaskSpec]) -> tuple[ChunkSpec, ...]:
         return ()
     first = chunks[0]
     timeline = first.timeline
-    if not first.random_access or timeline.duration_s < _SHORTEST_S or len(first.renditions) <= 2:
+    pictures_s = timeline.picture_count / timeline.frame_rate
+    if not first.random_access or pictures_s < _SHORTEST_S or len(first.renditions) <= 2:
         return ()
-    groups = timeline.frame_count // timeline.gop_frames
+    groups = timeline.picture_count // timeline.gop_frames
     return tuple(
         replace(
             first,

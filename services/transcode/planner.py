@@ -51,7 +51,7 @@ TRIES: Final = 3
 """Tries within one delivery after which a probe that keeps failing fails the media; likewise a verification. The
 broker's count of deliveries would not do: it also counts outages and restarts, which are nobody's fault."""
 _TRY_AGAIN_AFTER_S: Final = 0.25
-_ROOM_WITHIN: Final = timedelta(minutes=1)
+_ROOM_WITHIN: Final = timedelta(seconds=10)
 """A video does without samples where memory for them is not free by then."""
 _BUSY: Final = timedelta(seconds=5)
 """Until a message for which there is no slot comes again, times its deliveries: another process may have one then."""
@@ -314,6 +314,8 @@ class Planner:
                 try:
                     async with self._admission.admitted(need_bytes, within=_ROOM_WITHIN):
                         needs_bps = await sampling.needs_bps(self._engine, samples, original, limits)
+                except EngineUnready:
+                    raise
                 except (RejectedSource, EngineFailed, NoRoom) as error:
                     _log.warning("sampling_failed", media_id=uploaded.media_id, error=str(error))
                     return ladder

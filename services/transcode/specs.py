@@ -40,6 +40,11 @@ class Timeline:
         return self.frame_count / self.frame_rate
 
     @property
+    def picture_count(self) -> int:
+        """Frames that the source has pictures for."""
+        return self.frame_count - self.still_frames
+
+    @property
     def segment_count(self) -> int:
         """Number of segments, the short last one included."""
         return max(1, ceil(self.frame_count / self.segment_frames))

@@ -42,8 +42,8 @@ FOR UPDATE SKIP LOCKED;
 -- doubles with each emission, so that a backlog is not answered with ever more messages. Up to a bound ($4) it does so
 -- for messages of a whole media: they are let go after a few failures, so that during an outage of storage this is all
 -- that brings them back, and a wait that doubled all the while would last as long again as the outage did. A repeat of
--- what was done meanwhile costs one question to this service. Tasks wait in queues for hours, and an outage brings them back by itself: whoever
--- failed them announces them anew.
+-- what was done meanwhile costs one question to this service. Tasks wait in queues for hours, and an outage brings them
+-- back by itself: whoever failed them announces them anew.
 UPDATE outbox
 SET published_at = now(),
     look_again_at = CASE WHEN kind IN ('media.uploaded', 'media.encoded')

@@ -40,7 +40,7 @@ _REAPED_WITHIN_S = 10.0
 
 @dataclass(slots=True)
 class Child:
-    """A running child: frames in, frames out, and why it ended."""
+    """A running child: frames in, frames out, and why it ended; up to `is_ready`, through no fault of its job's."""
 
     started_unix_ns: int
     stall_s: float
@@ -48,6 +48,7 @@ class Child:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     tail: "_Tail"
+    is_ready: bool = False
     waited_s: float = 0.0
 
     @property
@@ -95,7 +96,8 @@ class Child:
         except TimeoutError as error:
             if not stall.expired():
                 raise
-            raise EngineTimeout(f"the child made no progress for {self.stall_s:g} s", self.tail.text) from error
+            failure = EngineTimeout if self.is_ready else EngineUnready
+            raise failure(f"the child made no progress for {self.stall_s:g} s", self.tail.text) from error
         self.waited_s += time.monotonic() - began_s
 
     def progressed(self) -> None:
@@ -106,11 +108,12 @@ class Child:
         code = await self.life.exit_code()
         if code is None:
             return EngineUnready("the process that children are forked from has ended, and the child with it")
+        failure = EngineCrashed if self.is_ready else EngineUnready
         if code >= 0:
-            return EngineCrashed(f"the child exited with code {code}", self.tail.text)
+            return failure(f"the child exited with code {code}", self.tail.text)
         name = signal.Signals(-code).name
         hint = " (out of memory, perhaps)" if name == "SIGKILL" else ""
-        return EngineCrashed(f"the child was ended by {name}{hint}", self.tail.text)
+        return failure(f"the child was ended by {name}{hint}", self.tail.text)
 
 
 @asynccontextmanager

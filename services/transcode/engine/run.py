@@ -187,7 +187,7 @@ def _parent_works(wall_clock: asyncio.Timeout) -> Iterator[None]:
 
 async def _serve(child: Child, source: ByteSource, caller: _Caller, wall_clock: asyncio.Timeout) -> Mapping[str, Any]:
     """Answers the child frame by frame until it has an answer of its own, which is returned."""
-    progress, is_ready = 0.0, False
+    progress = 0.0
     while True:
         frame = await child.receive()
         match frame.type:
@@ -210,7 +210,7 @@ async def _serve(child: Child, source: ByteSource, caller: _Caller, wall_clock: 
                 caller.on_progress(progress)
             case FrameType.HELLO | FrameType.STAGE:
                 child.progressed()
-                is_ready = True
+                child.is_ready = True
                 with _parsing():
                     stage = _started(child, frame.head) if frame.type is FrameType.HELLO else _stage(frame)
                 caller.on_stage(stage)
@@ -218,7 +218,7 @@ async def _serve(child: Child, source: ByteSource, caller: _Caller, wall_clock: 
                 return frame.head
             case FrameType.REJECTED | FrameType.FAILED:
                 with _parsing():
-                    failure = _failure(frame, is_ready=is_ready)
+                    failure = _failure(frame, is_ready=child.is_ready)
                 raise failure
             case FrameType.JOB | FrameType.DATA:
                 raise WireError(f"a child never sends {frame.type.name}")

@@ -21,6 +21,7 @@ import signal
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -188,10 +189,10 @@ def _filter_syscalls(libc: ctypes.CDLL) -> str:
         return f"missing: no syscall numbers for {platform.machine()}"
     program = _program(architecture, os.getpid())
     fprog = _SockFprog(len(program) // 8, program)
-    # Of all threads: a driver that was opened ahead may have begun some.
-    return _state(
-        libc.syscall(architecture.seccomp, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, ctypes.byref(fprog))
-    )
+    set_filter = partial(libc.syscall, architecture.seccomp, _SECCOMP_SET_MODE_FILTER)
+    # Of all threads: a driver that was opened ahead may have begun some. One that cannot take it over is named.
+    result = set_filter(_SECCOMP_FILTER_FLAG_TSYNC, ctypes.byref(fprog))
+    return _state(result) if result <= 0 else _state(set_filter(0, ctypes.byref(fprog)), "on (this thread alone)")
 
 
 # Classic BPF, as much of it as a list of denials needs (linux/bpf_common.h). Offsets are those of

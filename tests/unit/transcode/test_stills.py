@@ -22,14 +22,14 @@ LADDER = (Step("108p", 108, 18, 4_000_000, 6_000_000),)
 RATE, RATE_HZ = 25, 48_000
 
 
-def recording(container: str, pictures_s: int, sound_s: Fraction, gap_s: int = 0) -> bytes:
+def recording(container: str, pictures_s: int | Fraction, sound_s: Fraction, gap_s: int = 0) -> bytes:
     """Pictures that grow lighter, and a tone; after a gap, if any, one more second of it."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         video = output.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = 192, 108, "yuv420p"
         sound = output.add_stream("aac", rate=RATE_HZ, layout="mono")
-        for number in range(pictures_s * RATE):
+        for number in range(int(pictures_s * RATE)):
             grey = np.full((108, 192, 3), 40 + number, np.uint8)
             output.mux(video.encode(VideoFrame.from_ndarray(grey, "rgb24")))
         output.mux(video.encode(None))
@@ -70,6 +70,15 @@ async def test_what_an_encoder_pads_lengthens_nothing(container: str) -> None:
     assert source.video.still_s == 0
 
 
-async def test_a_stray_sound_long_after_the_film_does_not_count() -> None:
-    source = await probe(BytesSource(recording("matroska", 2, Fraction(4), gap_s=600)), LIMITS)
+@pytest.mark.parametrize("container", ["matroska", "mp4"])
+async def test_a_stray_sound_long_after_the_film_does_not_count(container: str) -> None:
+    source = await probe(BytesSource(recording(container, 2, Fraction(4), gap_s=600)), LIMITS)
     assert source.duration_s == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.parametrize("container", ["matroska", "mp4"])
+async def test_one_picture_is_shown_as_long_as_the_sound_lasts(container: str) -> None:
+    source, results = await sources.run_plan(recording(container, Fraction(1, RATE), Fraction(5)), LADDER)
+    assert source.video is not None
+    assert source.duration_s == pytest.approx(5, abs=0.1)
+    assert len(sources.decoded(results["108p"].file)) == pytest.approx(5 * float(source.video.frame_rate), abs=3)

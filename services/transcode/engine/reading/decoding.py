@@ -1,6 +1,6 @@
 """Decodes one track of a container, going on past damage as far as there is something to show."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from services.transcode.engine.reading.opening import let_through
-from services.transcode.engine.reading.splices import Splices, spliced
+from services.transcode.engine.reading.splices import Splices, Tracks, spliced
 from services.transcode.source import RejectedSource, RejectionReason
 
 S = TypeVar("S", VideoStream, AudioStream)
@@ -90,8 +90,9 @@ def packets(
     if container.format.name != "mpegts" or not container.streams.video:
         return demuxed(container, stream, *(container.streams[index] for index in also))
     video = stream if isinstance(stream, VideoStream) else container.streams.video[0]
-    both = spliced(demuxed(container, *{video, stream}), video.index, splices or Splices())
-    return (packet for packet in both if packet.stream_index == stream.index)
+    sound: Sequence[AudioStream] = container.streams.audio[:1]
+    tracks = Tracks(video.index, stream.index, sound[0].index if sound else None)
+    return spliced(demuxed(container, *{video, stream, *sound}), tracks, splices or Splices())
 
 
 def demuxed(container: InputContainer, *streams: Any) -> "Iterator[Packet[Any]]":

@@ -63,7 +63,9 @@ def indexed_extent(stream: VideoStream, sound: Sequence[AudioStream], start_s: F
     times = [entry.timestamp for entry in entries]
     declared_s = seconds(stream.duration, stream.time_base) or Fraction(0)
     if len(times) == 1:
-        return Extent(start_s, declared_s or 1 / FALLBACK_RATE, 1, 1 / declared_s if declared_s else None)
+        shown_s = declared_s or 1 / FALLBACK_RATE
+        still_s = _indexed_still_s(start_s + shown_s, sound)
+        return Extent(start_s, shown_s, 1, 1 / declared_s if declared_s else None, still_s=still_s)
     until_last_s = (times[-1] - times[0]) * stream.time_base
     interval_s = until_last_s / (len(times) - 1)
     # The last one is shown as long as the others, or as the header says: some show it for long.
@@ -78,16 +80,27 @@ def indexed_extent(stream: VideoStream, sound: Sequence[AudioStream], start_s: F
         key_frame_interval_s=_longest(keys, times[0], times[-1]) * stream.time_base,
         packet_bytes=[entry.size for entry in entries] if all_shown else (),
         key_packets=[number for number, entry in enumerate(entries) if entry.is_keyframe] if all_shown else (),
-        still_s=_still_s(start_s + duration_s, max(map(_indexed_end_s, sound), default=Fraction(0))),
+        still_s=_indexed_still_s(start_s + duration_s, sound),
     )
 
 
-def _indexed_end_s(stream: AudioStream) -> Fraction:
+def _indexed_still_s(end_s: Fraction, sound: Sequence[AudioStream]) -> Fraction:
+    return max((_still_s(end_s, _heard_until_s(stream, end_s)) for stream in sound), default=Fraction(0))
+
+
+def _heard_until_s(stream: AudioStream, from_s: Fraction) -> Fraction:
+    """How far a track of sound goes on after a moment, without a gap that is too long."""
     entries = stream.index_entries
     if len(entries) < 2 or not stream.time_base:
-        return Fraction(0)
-    first, last = entries[0].timestamp, entries[len(entries) - 1].timestamp
-    return (last + Fraction(last - first, len(entries) - 1)) * stream.time_base
+        return from_s
+    until, gap = int(from_s / stream.time_base), int(_SOUND_GAP_S / stream.time_base)
+    if entries[len(entries) - 1].timestamp <= until:
+        return from_s
+    for earlier, later in pairwise(entry.timestamp for entry in entries):
+        if later > until + gap:
+            break
+        until = max(until, 2 * later - earlier)
+    return until * stream.time_base
 
 
 def _still_s(end_s: Fraction, heard_until_s: Fraction) -> Fraction:
@@ -126,6 +139,9 @@ def counted_extent(
             key_packets.append(len(packet_bytes))
         packet_bytes.append(packet.size)
     if len(times) < 2:
+        shown_s = (end - begins) * time_base or 1 / FALLBACK_RATE
+        if still_s := _still_s(start_s + shown_s, heard.until_s):
+            return Extent(start_s, shown_s, len(times) or None, None, random_access=False, still_s=still_s)
         container_s = (container.duration or 0) * _MICROSECOND
         return Extent(start_s, container_s or 1 / FALLBACK_RATE, len(times) or None, None, random_access=False)
     in_order = sorted(times)
@@ -176,7 +192,8 @@ class _Clock:
 
         Of a track that knows only when frames are decoded, when some frame is: as many are shown, so much later.
         """
-        if self._lag is None and packet.pts is None and packet.dts is not None and packet.is_keyframe:
+        knows_none = self._lag is None and self._decoded == -math.inf and packet.pts is None
+        if knows_none and packet.dts is not None and packet.is_keyframe:
             self._lag = self._begins - packet.dts
         if self._lag is not None and packet.dts is not None:
             return packet.dts + self._lag

@@ -70,5 +70,5 @@ def paced(frames: Iterable[Timed[F]], frame_rate: Fraction, origin_s: Fraction) 
 
 
 def _slot(at_s: Fraction, frame_rate: Fraction, origin_s: Fraction) -> int:
-    # Nearest, and the earlier of two: at half the source's rate, every slot then gets exactly two frames.
+    # The earlier of two that are about as near: at half the source's rate, every slot then gets exactly two frames.
     return ceil((at_s - origin_s) * frame_rate - _REACH)

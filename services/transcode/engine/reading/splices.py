@@ -18,7 +18,7 @@ _LEAP = 10 * _TICKS_A_SECOND
 """So far ahead, a decode time is that of another clock: ffmpeg's `dts_delta_threshold`, for transport streams too."""
 
 _STEP_BACK = _TICKS_A_SECOND // 2
-"""So far back, sound is of another recording; less is a coarse clock, and costs nothing."""
+"""So far back, a time is of another recording; less is a coarse clock, or a muxer that has no decode times."""
 
 _NEAR = 5 * _TICKS_A_SECOND
 """So far beside the picture, sound is still of the same recording: multiplexers let one run ahead a little."""
@@ -38,24 +38,43 @@ class Splices:
     count: int = 0
 
 
-def spliced(found: Iterator[AnyPacket], video_index: int, splices: Splices) -> Iterator[AnyPacket]:
-    """Packets with times on the first recording's clock, which goes on with the next picture at each splice.
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """Which tracks there are, by their indices.
 
-    A splice is where the picture's decode time steps back, or leaps ahead.
+    Attributes:
+        video: the picture's.
+        wanted: that, or a track of sound.
+        witness: the sound that tells a pause of the picture from a splice; the same for every `wanted`, and None where
+            there is no sound.
+    """
+
+    video: int
+    wanted: int
+    witness: int | None
+
+
+def spliced(found: Iterator[AnyPacket], tracks: Tracks, splices: Splices) -> Iterator[AnyPacket]:
+    """The packets that are wanted, on the first recording's clock, which goes on with the next picture at each splice.
+
+    A splice is where the picture's decode time steps back, or leaps ahead while the sound does not go on.
 
     Args:
-        found: of the picture, and of one other track or none, as they lie in the file.
-        video_index: of the picture's track.
+        found: of all `tracks`, as they lie in the file.
+        tracks: which they are.
         splices: counts them.
     """
     recordings = _Recordings(splices)
     held: deque[AnyPacket] = deque()
     held_bytes = 0
     for packet in found:
-        if packet.stream_index == video_index:
+        if packet.stream_index == tracks.witness:
+            recordings.witness(packet)
+        if packet.stream_index == tracks.video:
             recordings.show(packet)
-            yield packet
-        else:
+            if tracks.wanted == tracks.video:
+                yield packet
+        elif packet.stream_index == tracks.wanted:
             held.append(packet)
             held_bytes += packet.size + _HELD_PACKET_BYTES
         # One that belongs nowhere, where the next one belongs to what is there, is astray.
@@ -87,17 +106,29 @@ class _Recordings:
         self._interval = 0
         self._shown_until: int | None = None
         self._heard_at: int | None = None
+        self._witness_since: int | None = None
+        self._witness_at = 0
+
+    def witness(self, packet: AnyPacket) -> None:
+        """Notes how far sound goes on without a leap."""
+        at = _time(packet)
+        if at is None:
+            return
+        if self._witness_since is None or not -_STEP_BACK <= at - self._witness_at <= _LEAP:
+            self._witness_since = at
+        self._witness_at = at
 
     def show(self, packet: AnyPacket) -> None:
         """Puts a packet of the picture on the clock."""
         at = packet.dts
         if at is not None:
             reached = self._shown.reached
-            if reached is not None and not 0 <= at - reached <= _LEAP:
+            if reached is not None and self._is_another(reached, at):
                 self._begin_recording(at if packet.pts is None else packet.pts)
+                reached = None
             elif reached is not None and at > reached:
                 self._interval = at - reached
-            self._shown.reached = at
+            self._shown.reached = at if reached is None else max(reached, at)
         _shift(packet, self._shown.offset)
         if packet.dts is not None:
             # A recording may need more time to reorder its pictures than the one before.
@@ -105,6 +136,14 @@ class _Recordings:
         if packet.pts is not None:
             until = packet.pts + (packet.duration or self._interval)
             self._shown_until = until if self._shown_until is None else max(self._shown_until, until)
+
+    def _is_another(self, reached: int, at: int) -> bool:
+        """Whether a decode time is of another recording than the one before."""
+        if at - reached <= _LEAP:
+            return at < reached - _STEP_BACK
+        since = self._witness_since
+        went_on = since is not None and since <= reached + _NEAR and self._witness_at >= at - _NEAR
+        return not went_on
 
     def _begin_recording(self, shown: int) -> None:
         self._splices.count += 1

@@ -57,7 +57,7 @@ def encode_chunk(
     with stage(reporter, "encode") as attributes:
         encoding.run(source)
         attributes.update(encoding.attributes(), bytes_read=file.bytes_fetched)
-    source.damage.check(spec.timeline.frame_count)
+    source.damage.check(spec.timeline.picture_count)
     with stage(reporter, "flush"):
         return encoding.finish()
 
@@ -173,7 +173,7 @@ class _Encoding:
             raise RejectedSource(RejectionReason.CORRUPT, "not one picture of the video can be decoded")
         timeline = self._spec.timeline
         # A second is forgiven to the shortest: durations in containers are often rounded up.
-        pictures = timeline.frame_count - timeline.still_frames
+        pictures = timeline.picture_count
         if self._reached < pictures * _MIN_DECODED_SHARE - timeline.frame_rate:
             found_s, expected_s = (float(n / timeline.frame_rate) for n in (self._reached, pictures))
             raise RejectedSource(
