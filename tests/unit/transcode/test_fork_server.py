@@ -67,13 +67,16 @@ async def test_a_fork_server_that_hangs_holds_no_job_beyond_its_limits(
     assert await server_of(sample) != server
 
 
-async def test_a_child_that_falls_silent_and_lives_on_is_waited_for_no_longer_than_one_that_stalls() -> None:
+@pytest.mark.parametrize(("is_ready", "failure"), [(True, EngineTimeout), (False, EngineUnready)])
+async def test_a_child_that_falls_silent_and_lives_on_is_waited_for_no_longer_than_one_that_stalls(
+    is_ready: bool, failure: type[Exception]
+) -> None:
     silent, nothing = asyncio.StreamReader(), asyncio.StreamReader()
     silent.feed_eof()
     # No writer is used.
     life = children._Life(nothing, None)  # type: ignore[arg-type]
-    child = Child(0, 0.05, life, silent, None, children._Tail())  # type: ignore[arg-type]
-    with pytest.raises(EngineTimeout, match="no progress"):
+    child = Child(0, 0.05, life, silent, None, children._Tail(), is_ready)  # type: ignore[arg-type]
+    with pytest.raises(failure, match="no progress"):
         async with asyncio.timeout(2):
             await child.receive()
 
