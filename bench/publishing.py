@@ -26,9 +26,9 @@ from bench.publishing_run import Run, run
 from bench.publishing_schedule import Placed, idle_share, makespan_s, scheduled
 from bench.report import Figure, figure, publish
 from bench.transcoding import footage
+from deploy.demo import make_samples
 
 FLEETS = (1, 2, 4, 8)
-_SAMPLE = Path(__file__).parents[1] / "samples" / "millrace-1080p30.mp4"
 _ERROR_PERCENT = 15
 """How far the model may be from what is measured. What others do on the machine counts in full."""
 _EVEN = 1.1
@@ -89,7 +89,7 @@ def main() -> int:
     parser.add_argument("--fleets", default=",".join(map(str, FLEETS)), help="numbers of workers")
     parser.add_argument("--quick", action="store_true", help="12 s of the sample; plans for long videos differ")
     options = parser.parse_args()
-    source = options.source or (_SAMPLE if options.quick else footage.made(footage.NAMES[:1])[0].path)
+    source = options.source or (make_samples()[0] if options.quick else footage.made(footage.NAMES[:1])[0].path)
     return measure(source, [int(one) for one in options.fleets.split(",")])
 
 
