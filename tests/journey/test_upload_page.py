@@ -291,6 +291,8 @@ async def test_a_reload_keeps_what_is_done_and_a_paused_file_paused(
     await visit.drop(middling)
     await visit.is_in_state("walk.mp4", "sending")
     await visit.button("Pause walk.mp4").click()
+    await visit.is_in_state("walk.mp4", "paused")
+    await asyncio.sleep(0.5)  # until the page has written it down
     await visit.page.reload()
     await visit.is_ready()
     await visit.is_in_state("photo-4000.jpg", "published")

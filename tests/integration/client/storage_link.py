@@ -119,10 +119,12 @@ def storage_link() -> Iterator[StorageLink]:
     def run() -> None:
         with suppress(asyncio.CancelledError):
             loop.run_until_complete(serving)
-        for task in asyncio.all_tasks(loop):
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError, ConnectionError):
-                loop.run_until_complete(task)
+        # However each ends: one that fails leaves no other pending.
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=10))
         loop.close()
 
     thread = threading.Thread(target=run)
