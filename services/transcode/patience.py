@@ -8,8 +8,8 @@ And of storage that takes connections and says nothing, the client waits for lon
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -53,7 +53,7 @@ class Patience:
         ceiling_s = self.first_wait_s
         while True:
             try:
-                async with _alive(on_life, self.longest_wait_s):
+                with _alive(on_life, self.longest_wait_s):
                     return await _tried(call, within_s)
             except Unavailable:
                 left_s = ends_at_s - time.monotonic()
@@ -80,17 +80,19 @@ async def _tried(call: Callable[[], Awaitable[_T]], within_s: float) -> _T:
         raise Unavailable(f"storage: no answer within {within_s:.0f} s", reason="STORAGE_UNAVAILABLE") from error
 
 
-@asynccontextmanager
-async def _alive(on_life: Callable[[], None], every_s: float) -> AsyncIterator[None]:
+@contextmanager
+def _alive(on_life: Callable[[], None], every_s: float) -> Iterator[None]:
     """Tells of life again and again while the block lasts."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
 
-    async def tell() -> None:
-        while True:
-            await asyncio.sleep(every_s)
-            on_life()
+    def tell() -> None:
+        nonlocal timer
+        timer = loop.call_later(every_s, tell)
+        on_life()
 
-    telling = asyncio.create_task(tell())
+    timer = loop.call_later(every_s, tell)
     try:
         yield
     finally:
-        telling.cancel()
+        timer.cancel()

@@ -117,6 +117,11 @@ class RejectedSource(Exception):
         return f"{self.reason.value}: {self.message}"
 
 
+WIDEST_SAMPLES: Final = 4
+"""By how much pixels may be wider than high, or higher than wide. Anamorphic pictures are stretched up to twice, those
+of low-resolution discs a little more; headers may claim 65,535 times.
+"""
+
 UNTAGGED_BT709_HEIGHT_PX: Final = 720
 """Players take untagged video for BT.709 from this height on, and for BT.601 below; so do we."""
 

@@ -24,6 +24,7 @@ from services.transcode.engine.wire import Frame, FrameType, WireError
 from services.transcode.engine_port import ByteSource
 from services.transcode.formats import ImageFormat
 from services.transcode.source import (
+    WIDEST_SAMPLES,
     RejectedSource,
     RejectionReason,
     SourceInfo,
@@ -39,8 +40,6 @@ _ARTIFACT_NAME = re.compile(
 )
 _CONTENT_TYPES = frozenset({"video/mp4", "audio/mp4", "video/mp2t", *(one.content_type for one in ImageFormat)})
 _MAX_READ_BYTES = 32 << 20
-_MOST_STRETCHED = 4
-"""Pixels that are shown for one that is stored, at most: see `display_size`."""
 _STORAGE_COUNTS_S = 1.0
 """What one call of the source or the sink takes of the wall clock at most: above what a block takes from storage in
 order, and less than it takes at the pace that `originals.longest_reading` reckons with."""
@@ -144,7 +143,7 @@ def check_found(found: SourceInfo, limits: Limits) -> None:
         raise ValueError("it lasts too long, or has too many tracks")
     if found.video is not None:
         shown_px = found.video.display_width_px, found.video.display_height_px
-        if min(shown_px) < 1 or prod(shown_px) > _MOST_STRETCHED * limits.max_frame_pixels:
+        if min(shown_px) < 1 or prod(shown_px) > WIDEST_SAMPLES * limits.max_frame_pixels:
             raise ValueError("its pictures have no size, or too large a one")
         if found.video.frame_rate <= 0:
             raise ValueError("its frames do not follow one another")

@@ -114,17 +114,19 @@ def storage_link() -> Iterator[StorageLink]:
         async with server:
             await server.serve_forever()
 
+    async def end_all() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # one that fails leaves no other pending
+        await asyncio.sleep(0)  # what they have aborted is closed in the loop's next turn
+
     serving = loop.create_task(serve())
 
     def run() -> None:
         with suppress(asyncio.CancelledError):
             loop.run_until_complete(serving)
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        # However each ends: one that fails leaves no other pending.
-        if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=10))
+        loop.run_until_complete(end_all())
         loop.close()
 
     thread = threading.Thread(target=run)

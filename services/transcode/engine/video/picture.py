@@ -13,16 +13,13 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from services.transcode.engine.video.filters import FilterChain
 from services.transcode.engine.video.tonemap import hald, is_hdr
-from services.transcode.source import UNTAGGED_BT709_HEIGHT_PX
+from services.transcode.source import UNTAGGED_BT709_HEIGHT_PX, WIDEST_SAMPLES
 
 if TYPE_CHECKING:
     from av.sidedata.sidedata import SideData
 
 _KNOWN_MATRICES = frozenset({1, 4, 5, 6, 7, 9})
 """Of ISO/IEC 23091-2: those that swscale has. A picture tagged with another is taken for untagged: so it mostly is."""
-
-_WIDEST_SAMPLES = Fraction(4)
-"""Anamorphic pictures are stretched up to twice, low-resolution discs a little more; headers may claim 65,535 times."""
 
 _TURNS = {90: "transpose=clock", 180: "hflip,vflip", 270: "transpose=cclock"}
 _MIRROR = "hflip"
@@ -64,7 +61,7 @@ def display_size(
     coded_width_px: int, coded_height_px: int, sample_aspect_ratio: Fraction, shown: Orientation
 ) -> tuple[int, int]:
     """Width and height in square pixels, upright; at least 2 each. A ratio that no picture has is none."""
-    is_meant = 1 / _WIDEST_SAMPLES <= sample_aspect_ratio <= _WIDEST_SAMPLES
+    is_meant = Fraction(1, WIDEST_SAMPLES) <= sample_aspect_ratio <= WIDEST_SAMPLES
     width_px = max(2, round(coded_width_px * (sample_aspect_ratio if is_meant else 1)))
     height_px = max(2, coded_height_px)
     return (height_px, width_px) if shown.swaps_sides else (width_px, height_px)
