@@ -21,7 +21,7 @@ up: install ## Start the whole suite with embedded servers; prints every address
 	python -m deploy.local up
 
 down: ## End every process of the suite; data stays
-	@if [ -x .venv/bin/python ]; then python -m deploy.local down; fi
+	@if [ -e $(INSTALLED) ]; then python -m deploy.local down; fi
 
 status: ## Say what runs
 	@python -m deploy.local status
